@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Root folders made by debootstrap: a place where a Python this machine does not have can be installed, with
 # its debug build and test suite, and nothing of the machine itself changes. Sourced, not run.
 #
@@ -20,6 +21,7 @@ debian_mirror() {
     if [ -n "${MEMCHANNEL_MIRROR:-}" ]; then echo "$MEMCHANNEL_MIRROR"; return; fi
     local codename
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    # shellcheck disable=SC2016 # the dollars are for apt
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         awk -v suite="$codename" '$2 == suite && $3 == "main" { print $1; exit }'
 }
