@@ -1,0 +1,82 @@
+"""The object codec: pickle protocol 5 with arrays, buffers and channel ends beside the pickle, not in it.
+
+Arrays are taken out by ``reducer_override`` rather than left to NumPy's own reduction, which copies arrays that are
+not contiguous (``ndarray.__reduce_ex__`` falls back to ``tobytes``).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from memchannel import _core
+
+__all__ = ["dumps", "loads"]
+
+_ENDS = (_core.RecvChannel, _core.SendChannel, _core.MemChannel, _core.ArrayChannel, _core.Channel)
+
+# What a decode in progress takes its items from; nested decodes stack.
+_current = threading.local()
+
+
+def _item(index: int) -> object:
+    """Give the unpickler one of the parts that travelled beside the pickle."""
+    return _current.items[index]
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: io.BytesIO, items: list[Any], lend_from: int) -> None:
+        super().__init__(file, protocol=5, buffer_callback=self._take_buffer)
+        self._items = items
+        self._lend_from = lend_from
+        numpy = sys.modules.get("numpy")
+        self._array_type = getattr(numpy, "ndarray", None)
+
+    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes < self._lend_from:
+                return True  # in the pickle
+        self._items.append(buffer)
+        return False
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is self._array_type:
+            if obj.dtype.hasobject or obj.nbytes < self._lend_from or obj.dtype.num == 2056:
+                return NotImplemented
+            return self._refer(obj)
+        if kind in _ENDS:
+            return self._refer(obj)
+        if kind is _core.CrossInterpreterView:
+            return self._refer(obj)
+        if kind is memoryview:
+            raise pickle.PicklingError("a memoryview cannot be pickled: send it over a MemChannel, or as an array")
+        if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
+            return self._refer((obj.take(), True))
+        return NotImplemented
+
+    def _refer(self, item: object) -> tuple[Callable[[int], object], tuple[int]]:
+        self._items.append(item)
+        return (_item, (len(self._items) - 1,))
+
+
+def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
+    """Pickle `obj`; arrays and buffers of `lend_from` bytes and more come as items beside it."""
+    items: list[Any] = []
+    file = io.BytesIO()
+    _Pickler(file, items, lend_from).dump(obj)
+    return file.getvalue(), items
+
+
+def loads(payload: bytes, items: list[Any]) -> object:
+    """Make the object again; the items are arrays, views and ends of this interpreter."""
+    outer = getattr(_current, "items", None)
+    _current.items = items
+    try:
+        return pickle.loads(payload, buffers=[item for item in items if type(item) is memoryview])
+    finally:
+        _current.items = outer

@@ -1,0 +1,45 @@
+// Which interpreters are associated with one side of a channel (PEP 554's term), and whether the side is over.
+// Not thread-safe: the channel's lock guards it.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "lease.hpp"
+
+namespace memchannel {
+
+class Association {
+   public:
+    // Associates the interpreter; false: it closed this side, or the side was over without it.
+    bool join(OwnerId interpreter);
+    bool joined(OwnerId interpreter) const noexcept;
+    bool closed_by(OwnerId interpreter) const noexcept;
+    // close(): leaves for good. Returns whether the interpreter was associated.
+    bool close(OwnerId interpreter);
+    // The interpreter itself is gone.
+    void end(OwnerId interpreter) noexcept;
+    // An end of this side travels in a message that nobody received yet.
+    void packed() noexcept { ++packed_; }
+    void unpacked() noexcept;
+    // Somebody left and nobody remains: for good.
+    bool over() const noexcept { return over_; }
+    std::vector<OwnerId> interpreters() const;
+
+   private:
+    struct Member {
+        OwnerId interpreter;
+        bool closed;
+    };
+    Member* find(OwnerId interpreter) noexcept;
+    const Member* find(OwnerId interpreter) const noexcept;
+    void decide() noexcept { over_ = over_ || (left_ && associated_ == 0 && packed_ == 0); }
+
+    std::vector<Member> members_;
+    std::size_t associated_ = 0;
+    std::size_t packed_ = 0;
+    bool left_ = false;
+    bool over_ = false;
+};
+
+}  // namespace memchannel

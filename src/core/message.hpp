@@ -1,0 +1,114 @@
+// What travels: header bytes, leases, and riders (core objects sent along, such as channel ends).
+//
+// One allocation holds all of it, so that a queued message costs one malloc and a link.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lease.hpp"
+#include "object.hpp"
+
+namespace memchannel {
+
+enum class Side : std::uint8_t { none = 0, recv = 1, send = 2, both = 3 };
+
+// An object that can be sent along. While a message holds it, it counts as handed over but not yet taken up.
+class Transferable : public Object {
+   public:
+    virtual void packed(Side side) noexcept = 0;
+    virtual void unpacked(Side side) noexcept = 0;
+};
+
+class Rider {
+   public:
+    Rider(Handle<Transferable> object, Side side) noexcept : object_(std::move(object)), side_(side) {
+        object_->packed(side_);
+    }
+    Rider(Rider&& other) noexcept : object_(std::move(other.object_)), side_(other.side_) {}
+    Rider(const Rider& other) noexcept : Rider(other.object_, other.side_) {}
+    Rider& operator=(const Rider&) = delete;
+    ~Rider() {
+        if (object_) object_->unpacked(side_);
+    }
+    Transferable& object() const noexcept { return *object_; }
+    Side side() const noexcept { return side_; }
+
+   private:
+    Handle<Transferable> object_;
+    Side side_;
+};
+
+class Message {
+   public:
+    Message() noexcept = default;
+    // Uninitialised header, empty leases. Throws std::bad_alloc.
+    static Message make(std::uint8_t kind, std::size_t header_size, std::size_t lease_count);
+
+    Message(Message&& other) noexcept : body_(std::exchange(other.body_, nullptr)) {}
+    Message& operator=(Message&& other) noexcept {
+        std::swap(body_, other.body_);
+        return *this;
+    }
+    ~Message() { destroy(body_); }
+
+    explicit operator bool() const noexcept { return body_ != nullptr; }
+    std::uint8_t kind() const noexcept { return body_->kind; }
+    std::span<std::byte> header() const noexcept;
+    std::span<Lease*> leases() const noexcept;  // each owned by the message, or nullptr
+    LeaseRef take_lease(std::size_t index) const noexcept;
+    std::span<const Rider> riders() const noexcept;
+    void add_rider(Handle<Transferable> object, Side side);
+
+    // Another message with the same content: one more count on each lease. Throws std::bad_alloc.
+    Message clone() const;
+    void reset() noexcept { *this = Message(); }
+
+   private:
+    friend class MessageQueue;
+    struct Body {
+        Body* next;
+        std::vector<Rider>* riders;
+        std::uint32_t header_size;
+        std::uint32_t lease_count;
+        std::uint8_t kind;
+    };
+    explicit Message(Body* body) noexcept : body_(body) {}
+    static void destroy(Body* body) noexcept;
+
+    Body* body_ = nullptr;
+};
+
+// FIFO, linked through the messages themselves. Not thread-safe: the channel's lock guards it.
+class MessageQueue {
+   public:
+    MessageQueue() noexcept = default;
+    MessageQueue(MessageQueue&& other) noexcept { swap(other); }
+    MessageQueue& operator=(MessageQueue&&) = delete;
+    ~MessageQueue() {
+        while (!empty()) pop();
+    }
+    bool empty() const noexcept { return head_ == nullptr; }
+    std::size_t size() const noexcept { return size_; }
+    void push(Message&& message) noexcept;
+    Message pop() noexcept;
+    void swap(MessageQueue& other) noexcept;
+    template <class Visitor>
+    void for_each_rider(Visitor visit) const {
+        for (const Message::Body* body = head_; body; body = body->next) {
+            if (!body->riders) continue;
+            for (const Rider& rider : *body->riders) visit(rider);
+        }
+    }
+
+   private:
+    Message::Body* head_ = nullptr;
+    Message::Body* tail_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace memchannel

@@ -1,0 +1,338 @@
+#include "owner.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <system_error>
+
+#include "registry.hpp"
+
+namespace memchannel {
+
+namespace {
+
+// One attach to a busy owner costs it a GIL hand-over: let leases gather for a moment first.
+constexpr auto linger = std::chrono::microseconds(500);
+
+// The reaper must never be the thread that a signal interrupts: handlers belong to the main thread.
+class AllSignalsBlocked {
+   public:
+    AllSignalsBlocked() noexcept {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~AllSignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+   private:
+    sigset_t before_;
+};
+
+}  // namespace
+
+OwnerId OwnedLease::owner_id() const noexcept { return owner_->id(); }
+
+void OwnedLease::ended() noexcept { registry().owners.ended(*this); }
+
+Owner& OwnerTable::enroll(OwnerId id, void* runtime) {
+    Lock lock(mutex_);
+    for (Owner* owner : owners_) {
+        if (owner->id() == id) return *owner;
+    }
+    owners_.reserve(owners_.size() + 1);
+    owners_.push_back(new Owner(id, runtime, this));
+    return *owners_.back();
+}
+
+Owner* OwnerTable::find(OwnerId id) const noexcept {
+    Lock lock(mutex_);
+    for (Owner* owner : owners_) {
+        if (owner->id() == id) return owner;
+    }
+    return nullptr;
+}
+
+bool OwnerTable::switchable(const Owner& owner) const noexcept {
+    return owner.state_ == Owner::State::open && !stopping_;
+}
+
+bool OwnerTable::lend(OwnedLease& lease) noexcept {
+    Owner& owner = lease.owner();
+    Lock lock(mutex_);
+    if (!switchable(owner)) return false;
+    lease.next_ = owner.live_;
+    if (owner.live_) owner.live_->prev_ = &lease;
+    owner.live_ = &lease;
+    ++owner.leases_;
+    ++counts_.live;
+    ++counts_.lent;
+    counts_.bytes_lent += lease.nbytes();
+    if (!owner.held_) {
+        owner.held_ = true;
+        host_.hold(owner);
+    }
+    return true;
+}
+
+void OwnerTable::unlink(OwnedLease& lease) noexcept {
+    Owner& owner = lease.owner();
+    (lease.prev_ ? lease.prev_->next_ : owner.live_) = lease.next_;
+    if (lease.next_) lease.next_->prev_ = lease.prev_;
+    if (--owner.leases_ == 0) {
+        owner.all_returned_.settle_all(Status::ok);
+        if (owner.held_ && switchable(owner)) queue_for_reaper(owner);
+    }
+}
+
+void OwnerTable::settle_returned(OwnedLease& lease) noexcept {
+    // An owner may get its memory back while it is torn down, after its leases were given up.
+    --(lease.abandoned_ ? counts_.abandoned : counts_.live);
+    ++counts_.returned;
+    unlink(lease);
+}
+
+void OwnerTable::ended(OwnedLease& lease) noexcept {
+    Owner& owner = lease.owner();
+    if (owner.table_ != this) {  // a forked child owns none of its parent's leases
+        delete &lease;
+        return;
+    }
+    if (host_.current() == owner.id()) {
+        lease.give_back();
+        Lock lock(mutex_);
+        settle_returned(lease);
+        lock.unlock();
+        delete &lease;
+        return;
+    }
+    Lock lock(mutex_);
+    if (stopping_ || owner.state_ == Owner::State::dead) return abandon(lock, lease);
+    if (owner.state_ == Owner::State::closing) return push_pending(owner, lease);  // its own exit takes them
+    if (lease.deferred()) {
+        push_pending(owner, lease);
+        return queue_for_reaper(owner);
+    }
+    ++owner.in_flight_;
+    lock.unlock();
+    Visit visit;
+    const bool entered = host_.enter(owner, visit);
+    if (entered) {
+        lease.give_back();
+        host_.leave(visit);
+    }
+    lock.lock();
+    if (entered) {
+        settle_returned(lease);
+    } else {
+        push_pending(owner, lease);
+        if (switchable(owner)) queue_for_reaper(owner);
+    }
+    --owner.in_flight_;
+    drained_.notify_all();
+    lock.unlock();
+    if (!entered) return;
+    delete &lease;
+    host_.resume(visit);  // last: may never return at exit, and nothing of ours is held
+}
+
+void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
+    Owner& owner = lease.owner();
+    if (!lease.abandoned_) {
+        --counts_.live;
+        ++counts_.abandoned;
+        lease.abandoned_ = true;
+    }
+    const bool warn = !owner.warned_ && !stopping_ && host_.current() != no_owner;
+    std::size_t out = owner.leases_;
+    std::vector<std::uint64_t> channels;
+    if (warn) {
+        owner.warned_ = true;
+        try {
+            for (const OwnedLease* one = owner.live_; one; one = one->next_) channels.push_back(one->channel());
+            std::sort(channels.begin(), channels.end());
+            channels.erase(std::unique(channels.begin(), channels.end()), channels.end());
+        } catch (const std::bad_alloc&) {
+            channels.clear();  // the warning names the owner only
+        }
+    }
+    unlink(lease);
+    lock.unlock();
+    delete &lease;
+    if (warn) host_.warn_abandoned(owner.id(), out, channels);
+}
+
+void OwnerTable::push_pending(Owner& owner, OwnedLease& lease) noexcept {
+    lease.pending_next_ = owner.pending_;
+    owner.pending_ = &lease;
+}
+
+void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
+    if (!owner.queued_) {
+        owner.queued_ = true;
+        owner.work_next_ = work_;
+        work_ = &owner;
+    }
+    if (reaper_running_) {
+        if (reaper_asleep_) {
+            reaper_asleep_ = false;
+            work_ready_.notify_one();
+        }
+        return;
+    }
+    const AllSignalsBlocked blocked;
+    try {
+        std::thread([this] { reap(); }).detach();
+        reaper_running_ = true;
+    } catch (const std::system_error&) {
+        // No thread to be had now: the work stays queued and the next ended lease tries again.
+    }
+}
+
+void OwnerTable::give_back_all(OwnedLease* batch) noexcept {
+    for (OwnedLease* lease = batch; lease; lease = lease->pending_next_) lease->give_back();
+}
+
+void OwnerTable::settle_returned_all(OwnedLease* batch) noexcept {
+    while (OwnedLease* lease = batch) {
+        batch = lease->pending_next_;
+        settle_returned(*lease);
+        delete lease;  // no Python in a lease's destructor
+    }
+}
+
+void OwnerTable::reap() noexcept {
+    pthread_setname_np(pthread_self(), "memchannel-reap");
+    Lock lock(mutex_);
+    for (;;) {
+        while (!work_ || stopping_) {
+            reaper_asleep_ = true;
+            work_ready_.wait(lock);
+        }
+        reaper_asleep_ = false;
+        lock.unlock();
+        std::this_thread::sleep_for(linger);
+        lock.lock();
+        if (stopping_) continue;
+        Owner* owner = std::exchange(work_, nullptr);
+        reaper_busy_ = true;
+        while (owner) {
+            Owner* const next = std::exchange(owner->work_next_, nullptr);
+            owner->queued_ = false;
+            if (owner->pending_ && switchable(*owner)) reap_pending(lock, *owner);
+            if (owner->held_ && owner->leases_ == 0 && switchable(*owner)) reap_reference(lock, *owner);
+            owner = next;
+        }
+        reaper_busy_ = false;
+        drained_.notify_all();
+    }
+}
+
+void OwnerTable::reap_pending(Lock& lock, Owner& owner) noexcept {
+    OwnedLease* batch = std::exchange(owner.pending_, nullptr);
+    ++owner.in_flight_;
+    lock.unlock();
+    Visit visit;
+    const bool entered = host_.enter(owner, visit);
+    if (entered) {
+        give_back_all(batch);
+        host_.leave(visit);
+    }
+    lock.lock();
+    if (entered) {
+        settle_returned_all(batch);
+    } else {
+        while (OwnedLease* lease = batch) {
+            batch = lease->pending_next_;
+            push_pending(owner, *lease);
+        }
+        if (switchable(owner)) queue_for_reaper(owner);
+    }
+    --owner.in_flight_;
+    drained_.notify_all();
+}
+
+void OwnerTable::reap_reference(Lock& lock, Owner& owner) noexcept {
+    // Here and nowhere else: the drop may run the whole end of the interpreter, which needs a thread that has no
+    // thread state below it.
+    owner.held_ = false;
+    ++owner.in_flight_;
+    owner.ender_ = std::this_thread::get_id();
+    lock.unlock();
+    host_.drop(owner);
+    lock.lock();
+    --owner.in_flight_;
+    owner.ender_ = {};
+    drained_.notify_all();
+}
+
+bool OwnerTable::quiet(const Owner& owner, bool is_main) const noexcept {
+    const int own_pin = owner.ender_ == std::this_thread::get_id() ? 1 : 0;
+    if (owner.in_flight_ > own_pin) return false;
+    if (!is_main) return true;
+    return !reaper_busy_ && std::all_of(owners_.begin(), owners_.end(),
+                                        [](const Owner* other) { return other->in_flight_ == 0; });
+}
+
+void OwnerTable::end(Owner& owner, bool is_main) noexcept {
+    Lock lock(mutex_);
+    if (owner.state_ != Owner::State::open) return;
+    owner.state_ = Owner::State::closing;
+    if (is_main) stopping_ = true;
+    if (!quiet(owner, is_main)) {
+        // Those who are on their way in need this interpreter's GIL: wait for them without it.
+        lock.unlock();
+        void* token = host_.detach();
+        lock.lock();
+        drained_.wait(lock, [&] { return quiet(owner, is_main); });
+        lock.unlock();
+        host_.reattach(token);
+        lock.lock();
+    }
+    owner.state_ = Owner::State::dead;
+    OwnedLease* batch = std::exchange(owner.pending_, nullptr);
+    lock.unlock();
+    give_back_all(batch);
+    lock.lock();
+    settle_returned_all(batch);
+    for (OwnedLease* lease = owner.live_; lease; lease = lease->next_) {
+        lease->abandoned_ = true;
+        --counts_.live;
+        ++counts_.abandoned;
+    }
+    owner.all_returned_.settle_all(Status::ending);
+}
+
+LentOut OwnerTable::lent_by(OwnerId id) const {
+    LentOut out;
+    std::map<std::uint64_t, std::size_t> by_channel;
+    Lock lock(mutex_);
+    for (const Owner* owner : owners_) {
+        if (owner->id() != id) continue;
+        out.leases = owner->leases_;
+        for (const OwnedLease* lease = owner->live_; lease; lease = lease->next_) ++by_channel[lease->channel()];
+    }
+    out.by_channel.assign(by_channel.begin(), by_channel.end());
+    return out;
+}
+
+LeaseCounts OwnerTable::counts() const noexcept {
+    Lock lock(mutex_);
+    return counts_;
+}
+
+bool OwnerTable::await_returned(Owner& owner, Entry& entry) noexcept {
+    Lock lock(mutex_);
+    if (owner.leases_ == 0 || owner.state_ == Owner::State::dead) return false;
+    owner.all_returned_.push_back(entry);
+    return true;
+}
+
+void OwnerTable::withdraw(Owner& owner, Entry& entry) noexcept {
+    Lock lock(mutex_);
+    owner.all_returned_.remove(entry);
+}
+
+}  // namespace memchannel

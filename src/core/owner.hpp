@@ -1,0 +1,120 @@
+// Who lent what, and the way back: the accounts of every interpreter that lends memory.
+//
+// One mutex guards all accounts. It is never held while a GIL is taken, Python runs or memory is given back;
+// taking it while attached to an interpreter is fine, because its holders never wait.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "deadline.hpp"
+#include "host.hpp"
+#include "lease.hpp"
+#include "waiter.hpp"
+
+namespace memchannel {
+
+class OwnerTable;
+
+// One per interpreter, never freed: leases point here for as long as they live, and ids are never reused.
+class Owner {
+   public:
+    Owner(OwnerId id, void* runtime, const OwnerTable* table) noexcept
+        : id_(id), runtime_(runtime), table_(table) {}
+    OwnerId id() const noexcept { return id_; }
+    void* runtime() const noexcept { return runtime_; }
+
+   private:
+    friend class OwnerTable;
+    enum class State { open, closing, dead };
+
+    const OwnerId id_;
+    void* const runtime_;             // the host's own pointer to the interpreter; valid until the state is dead
+    const OwnerTable* const table_;  // a forked child has a new table: this owner is none of its own
+    // All below: the table's mutex.
+    State state_ = State::open;
+    int in_flight_ = 0;             // threads that have, or are about to make, a thread state here
+    std::thread::id ender_;         // dropping the interpreter's last reference: not waited for by end()
+    std::size_t leases_ = 0;
+    OwnedLease* live_ = nullptr;
+    OwnedLease* pending_ = nullptr; // to be given back by the reaper, or by end()
+    bool held_ = false;             // one reference on the interpreter, while leases are out
+    bool queued_ = false;
+    bool warned_ = false;
+    Owner* work_next_ = nullptr;
+    EntryQueue all_returned_;       // calls that wait until no lease is out
+};
+
+struct LeaseCounts {
+    std::size_t live = 0;       // lent, not back, owner alive
+    std::size_t lent = 0;       // ever
+    std::size_t returned = 0;   // ever
+    std::size_t abandoned = 0;  // owners that ended with the lease out
+    std::size_t bytes_lent = 0; // ever
+};
+
+struct LentOut {
+    std::size_t leases = 0;
+    std::vector<std::pair<std::uint64_t, std::size_t>> by_channel;
+};
+
+class OwnerTable {
+   public:
+    explicit OwnerTable(Host& host) noexcept : host_(host) {}
+    OwnerTable(const OwnerTable&) = delete;
+    OwnerTable& operator=(const OwnerTable&) = delete;
+
+    Owner& enroll(OwnerId id, void* runtime);
+    Owner* find(OwnerId id) const noexcept;
+
+    // Puts a new lease on the account; false: the owner is ending and lends nothing any more.
+    bool lend(OwnedLease& lease) noexcept;
+    // The last holder let go. May switch to the owner (eager), or leave it to the reaper (deferred).
+    void ended(OwnedLease& lease) noexcept;
+
+    // The interpreter ends: called attached to it, at its exit, before its modules are torn down. The main
+    // interpreter's end stops all switching in the process.
+    void end(Owner& owner, bool is_main) noexcept;
+
+    LentOut lent_by(OwnerId id) const;
+    LeaseCounts counts() const noexcept;
+    // Enlists a call that is settled (ok) once the owner has nothing lent; false: nothing is lent now.
+    bool await_returned(Owner& owner, Entry& entry) noexcept;
+    void withdraw(Owner& owner, Entry& entry) noexcept;
+
+   private:
+    using Lock = std::unique_lock<std::mutex>;
+
+    void unlink(OwnedLease& lease) noexcept;
+    void settle_returned(OwnedLease& lease) noexcept;
+    void abandon(Lock& lock, OwnedLease& lease) noexcept;
+    void push_pending(Owner& owner, OwnedLease& lease) noexcept;
+    void queue_for_reaper(Owner& owner) noexcept;
+    bool switchable(const Owner& owner) const noexcept;
+    bool quiet(const Owner& owner, bool is_main) const noexcept;
+    void settle_returned_all(OwnedLease* batch) noexcept;
+    static void give_back_all(OwnedLease* batch) noexcept;
+
+    void reap() noexcept;
+    void reap_pending(Lock& lock, Owner& owner) noexcept;
+    void reap_reference(Lock& lock, Owner& owner) noexcept;
+
+    Host& host_;
+    mutable std::mutex mutex_;
+    std::condition_variable drained_;     // in_flight fell, or the reaper went idle
+    std::condition_variable work_ready_;  // the reaper only
+    // All below: mutex_.
+    std::vector<Owner*> owners_;
+    Owner* work_ = nullptr;
+    bool reaper_running_ = false;
+    bool reaper_asleep_ = false;
+    bool reaper_busy_ = false;
+    bool stopping_ = false;  // the main interpreter is finalizing: no switch anywhere any more
+    LeaseCounts counts_;
+};
+
+}  // namespace memchannel

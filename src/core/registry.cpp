@@ -1,0 +1,50 @@
+#include "registry.hpp"
+
+#include <pthread.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <mutex>
+
+#include "deadline.hpp"
+
+namespace memchannel {
+
+namespace {
+
+std::atomic<Registry*> current{nullptr};
+Host* current_host = nullptr;
+
+std::uint64_t random_token() noexcept {
+    std::uint64_t token = 0;
+    if (getrandom(&token, sizeof token, 0) != sizeof token) {
+        token = static_cast<std::uint64_t>(monotonic_ns()) << 20 ^ static_cast<std::uint64_t>(getpid());
+    }
+    return token;
+}
+
+// In the child no other thread exists, and no lock of the parent may be touched: they start anew.
+void renew_in_child() {
+    Registry* const parent = current.load(std::memory_order_relaxed);
+    current.store(new Registry(*current_host, parent->generation + 1), std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Registry::Registry(Host& host, unsigned fork_generation)
+    : owners(host), process_token(random_token()), generation(fork_generation) {}
+
+void start_registry(Host& host) {
+    static std::once_flag once;
+    std::call_once(once, [&] {
+        current_host = &host;
+        current.store(new Registry(host, 1), std::memory_order_release);
+        pthread_atfork(nullptr, nullptr, renew_in_child);
+    });
+}
+
+bool registry_started() noexcept { return current.load(std::memory_order_acquire) != nullptr; }
+
+Registry& registry() noexcept { return *current.load(std::memory_order_acquire); }
+
+}  // namespace memchannel

@@ -1,0 +1,116 @@
+#include "select.hpp"
+
+namespace memchannel {
+
+namespace {
+
+constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
+
+// xorshift64 (Marsaglia 2003): fairness among ready cases needs spread, not secrecy.
+std::uint64_t next_random(std::uint64_t& state) noexcept {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+}  // namespace
+
+Select::Select(OwnerId who, std::span<Case> cases, std::uint64_t seed)
+    : who_(who),
+      cases_(cases),
+      waiter_(who, "select", 0),
+      recv_entries_(cases.size()),
+      send_entries_(cases.size()),
+      random_(seed | 1) {
+    for (std::uint32_t i = 0; i < cases.size(); ++i) {
+        Entry& entry = cases[i].side == Side::recv ? static_cast<Entry&>(recv_entries_[i]) : send_entries_[i];
+        entry.waiter = &waiter_;
+        entry.index = i;
+    }
+}
+
+Select::~Select() { withdraw_all_but(none); }
+
+Status Select::try_now(std::uint32_t& chosen) {
+    const auto count = static_cast<std::uint32_t>(cases_.size());
+    const auto start = static_cast<std::uint32_t>(next_random(random_) % count);
+    for (std::uint32_t k = 0; k < count; ++k) {
+        const std::uint32_t i = (start + k) % count;
+        Case& one = cases_[i];
+        const Status status = one.side == Side::recv ? one.channel->try_recv(who_, one.message)
+                                                     : one.channel->try_send(who_, one.message);
+        if (decided(status)) {
+            chosen = i;
+            return status;
+        }
+    }
+    return Status::empty;
+}
+
+Status Select::enlist(std::uint32_t& chosen) {
+    const auto count = static_cast<std::uint32_t>(cases_.size());
+    const auto start = static_cast<std::uint32_t>(next_random(random_) % count);
+    for (std::uint32_t k = 0; k < count && !waiter_.settled(); ++k) {
+        const std::uint32_t i = (start + k) % count;
+        Case& one = cases_[i];
+        Status status;
+        if (one.side == Side::recv) {
+            status = one.channel->enlist_recv(recv_entries_[i], one.message);
+        } else {
+            send_entries_[i].message = std::move(one.message);
+            status = one.channel->enlist_send(send_entries_[i]);
+            if (status != Status::parked && status != Status::ok) one.message = std::move(send_entries_[i].message);
+        }
+        if (status != Status::parked) {
+            withdraw_all_but(i);
+            chosen = i;
+            return status;
+        }
+    }
+    return Status::parked;
+}
+
+Status Select::finish(std::uint32_t& chosen) noexcept {
+    waiter_.settle(Status::timeout, none);  // or somebody was quicker
+    const Settlement settlement = waiter_.settlement();
+    chosen = settlement.index;
+    if (settlement.status == Status::timeout || settlement.status == Status::ending) {
+        withdraw_all_but(none);
+        return settlement.status;
+    }
+    Case& one = cases_[chosen];
+    Status status;
+    if (one.side == Side::recv) {
+        status = one.channel->finish_recv(recv_entries_[chosen], one.message);
+    } else {
+        status = one.channel->finish_send(send_entries_[chosen]);
+        if (status != Status::ok) one.message = std::move(send_entries_[chosen].message);
+    }
+    withdraw_all_but(chosen);
+    return status;
+}
+
+bool Select::give_up(std::uint32_t& chosen) noexcept {
+    waiter_.settle(Status::timeout, none);
+    const Settlement settlement = waiter_.settlement();
+    const bool sent = settlement.status == Status::ok && cases_[settlement.index].side == Side::send;
+    chosen = settlement.index;
+    withdraw_all_but(none);
+    return sent;
+}
+
+void Select::withdraw_all_but(std::uint32_t index) noexcept {
+    for (std::uint32_t i = 0; i < cases_.size(); ++i) {
+        if (i == index) continue;
+        Case& one = cases_[i];
+        if (one.side == Side::recv) {
+            one.channel->withdraw(recv_entries_[i]);
+        } else {
+            one.channel->withdraw(send_entries_[i]);
+            if (send_entries_[i].message) one.message = std::move(send_entries_[i].message);
+        }
+    }
+}
+
+}  // namespace memchannel

@@ -1,0 +1,66 @@
+// How long a blocked call looks before it parks.
+//
+// A short spin hands a message over in a fraction of a microsecond when the other side runs on another core, and
+// is pure loss when it does not. So: a credit per channel that grows with hits and falls faster with misses; no
+// more spinners in the process than cores; none if the other side last ran on this very core; and never
+// sched_yield(), which hands the core to strangers.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace memchannel {
+
+class Spin {
+   public:
+    static constexpr std::int64_t longest_ns = 20'000;
+
+    // The side that will be waited for says where it runs.
+    void touch() noexcept;
+    // Runs ready() until it is true or the budget is used up. Call it detached.
+    template <class Ready>
+    bool until(Ready ready) noexcept;
+
+   private:
+    static constexpr int full_credit = 8;
+    static constexpr unsigned probe_every = 64;
+    bool worth_it() noexcept;
+    void learn(bool hit) noexcept;
+
+    std::atomic<int> credit_{full_credit};  // relaxed: a heuristic, lost updates do no harm
+    std::atomic<unsigned> waits_{0};
+    std::atomic<int> last_cpu_{-1};
+};
+
+namespace detail {
+bool begin_spinning() noexcept;  // false: as many spinners as cores already
+void end_spinning() noexcept;
+std::int64_t spin_clock() noexcept;
+
+inline void cpu_relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+}  // namespace detail
+
+template <class Ready>
+bool Spin::until(Ready ready) noexcept {
+    if (ready()) return true;
+    if (!worth_it() || !detail::begin_spinning()) return false;
+    const std::int64_t end = detail::spin_clock() + longest_ns;
+    bool hit = false;
+    do {
+        for (int i = 0; i < 16 && !hit; ++i) {
+            detail::cpu_relax();
+            hit = ready();
+        }
+    } while (!hit && detail::spin_clock() < end);
+    detail::end_spinning();
+    learn(hit);
+    return hit;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,172 @@
+#include "waiter.hpp"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "registry.hpp"
+
+namespace memchannel {
+
+Waiter::Waiter(OwnerId interpreter, const char* verb, std::uint64_t object) {
+    sem_init(&semaphore_, 0, 0);
+    about_.interpreter = interpreter;
+    about_.verb = verb;
+    about_.object = object;
+}
+
+Waiter::~Waiter() {
+    begin_again();
+    sem_destroy(&semaphore_);
+}
+
+void Waiter::begin_again() noexcept {
+    if (listed_) registry().waiters.remove(*this);  // before the store: the list settles what stands in it
+    listed_ = false;
+    state_.store(pending, std::memory_order_relaxed);
+}
+
+bool Waiter::settle(Status status, std::uint32_t index) noexcept {
+    const std::uint64_t settled =
+        done | static_cast<std::uint64_t>(status) << 8 | static_cast<std::uint64_t>(index) << 32;
+    std::uint64_t seen = state_.load(std::memory_order_relaxed);
+    while (phase(seen) != done) {
+        if (state_.compare_exchange_weak(seen, settled, std::memory_order_acq_rel)) {
+            if (phase(seen) == parked) sem_post(&semaphore_);
+            return true;
+        }
+    }
+    return false;
+}
+
+Settlement Waiter::settlement() const noexcept {
+    const std::uint64_t state = state_.load(std::memory_order_acquire);
+    if (phase(state) != done) return {};
+    return {static_cast<Status>((state >> 8) & 0xff), static_cast<std::uint32_t>(state >> 32)};
+}
+
+Status Waiter::wait(Deadline deadline, Spin* spin) noexcept {
+    if (settled()) return Status::ok;
+    if (spin && spin->until([this] { return settled(); })) return Status::ok;
+    if (!listed_) {
+        about_.since_ns = monotonic_ns();
+        about_.thread = static_cast<pid_t>(syscall(SYS_gettid));
+        listed_ = true;
+        registry().waiters.add(*this);
+    }
+    return park(deadline);
+}
+
+Status Waiter::park(Deadline deadline) noexcept {
+    std::uint64_t expected = pending;
+    if (!state_.compare_exchange_strong(expected, parked, std::memory_order_acq_rel)) return Status::ok;
+    int result;
+    if (deadline.is_never()) {
+        result = sem_wait(&semaphore_);
+    } else {
+        // The monotonic clock: a step of the wall clock must not stretch or cut a time-out.
+        const timespec until = deadline.as_timespec();
+        result = sem_clockwait(&semaphore_, CLOCK_MONOTONIC, &until);
+    }
+    if (result == 0) return Status::ok;
+    const int error = errno;
+    expected = parked;
+    if (!state_.compare_exchange_strong(expected, pending, std::memory_order_acq_rel)) {
+        // Settled meanwhile: its post is in the semaphore or about to be; consume it so that begin_again() works.
+        while (sem_wait(&semaphore_) != 0) {
+        }
+        return Status::ok;
+    }
+    return error == ETIMEDOUT ? Status::timeout : Status::interrupted;
+}
+
+void EntryQueue::push_back(Entry& entry) noexcept {
+    entry.prev = tail_;
+    entry.next = nullptr;
+    (tail_ ? tail_->next : head_) = &entry;
+    tail_ = &entry;
+    entry.queue = this;
+    ++size_;
+}
+
+void EntryQueue::remove(Entry& entry) noexcept {
+    if (entry.queue != this) return;
+    (entry.prev ? entry.prev->next : head_) = entry.next;
+    (entry.next ? entry.next->prev : tail_) = entry.prev;
+    entry.prev = entry.next = nullptr;
+    entry.queue = nullptr;
+    --size_;
+}
+
+Entry* EntryQueue::first_other(const Waiter* self) const noexcept {
+    Entry* entry = head_;
+    while (entry && (entry->waiter == self || entry->waiter->settled())) entry = entry->next;
+    return entry;
+}
+
+Entry* EntryQueue::settle_first(Status status) noexcept {
+    while (Entry* entry = head_) {
+        remove(*entry);
+        if (entry->waiter->settle(status, entry->index)) return entry;
+    }
+    return nullptr;
+}
+
+void EntryQueue::settle_all(Status status) noexcept {
+    while (settle_first(status)) {
+    }
+}
+
+void EntryQueue::settle_all_of(OwnerId interpreter, Status status) noexcept {
+    for (Entry* entry = head_; entry;) {
+        Entry* const next = entry->next;
+        if (entry->waiter->interpreter() == interpreter) {
+            remove(*entry);
+            entry->waiter->settle(status, entry->index);
+        }
+        entry = next;
+    }
+}
+
+void WaiterList::add(Waiter& waiter) noexcept {
+    std::lock_guard lock(mutex_);
+    waiter.prev_ = nullptr;
+    waiter.next_ = head_;
+    if (head_) head_->prev_ = &waiter;
+    head_ = &waiter;
+    ++size_;
+    if (std::find(ended_.begin(), ended_.end(), waiter.interpreter()) != ended_.end()) {
+        waiter.settle(Status::ending, 0);
+    }
+}
+
+void WaiterList::remove(Waiter& waiter) noexcept {
+    std::lock_guard lock(mutex_);
+    (waiter.prev_ ? waiter.prev_->next_ : head_) = waiter.next_;
+    if (waiter.next_) waiter.next_->prev_ = waiter.prev_;
+    --size_;
+}
+
+void WaiterList::end(OwnerId interpreter) {
+    std::lock_guard lock(mutex_);
+    if (std::find(ended_.begin(), ended_.end(), interpreter) == ended_.end()) ended_.push_back(interpreter);
+    for (Waiter* waiter = head_; waiter; waiter = waiter->next_) {
+        if (waiter->interpreter() == interpreter) waiter->settle(Status::ending, 0);
+    }
+}
+
+std::size_t WaiterList::size() const noexcept {
+    std::lock_guard lock(mutex_);
+    return size_;
+}
+
+std::vector<Waiting> WaiterList::snapshot() const {
+    std::lock_guard lock(mutex_);
+    std::vector<Waiting> all;
+    for (const Waiter* waiter = head_; waiter; waiter = waiter->next_) all.push_back(waiter->about());
+    return all;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,127 @@
+// One blocked call, parked on its own semaphore and settled exactly once.
+//
+// A call may wait in several queues at a time (select); it has one Entry in each. Whoever can complete it calls
+// settle(), one compare-exchange: wake, time-out, close and interrupt cannot all win (the technique of crossbeam's
+// Context). Rule for the waiter's lifetime: settle() is called only under a lock that the waiting call takes once
+// more before it returns, so the Waiter outlives the post on its semaphore.
+#pragma once
+
+#include <semaphore.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "deadline.hpp"
+#include "lease.hpp"
+#include "spin.hpp"
+#include "status.hpp"
+
+namespace memchannel {
+
+struct Settlement {
+    Status status = Status::parked;
+    std::uint32_t index = 0;  // which entry of the call
+};
+
+// What dump_waits() tells of a parked call.
+struct Waiting {
+    OwnerId interpreter = no_owner;
+    pid_t thread = 0;
+    const char* verb = "";         // "recv", "send", "select", ...
+    std::uint64_t object = 0;      // id of the channel or primitive; 0 for several
+    std::int64_t since_ns = 0;     // monotonic clock
+};
+
+class Waiter {
+   public:
+    Waiter(OwnerId interpreter, const char* verb, std::uint64_t object);
+    ~Waiter();
+    Waiter(const Waiter&) = delete;
+    Waiter& operator=(const Waiter&) = delete;
+
+    // Decides the call. True for exactly one caller.
+    bool settle(Status status, std::uint32_t index) noexcept;
+    bool settled() const noexcept { return phase(state_.load(std::memory_order_acquire)) == done; }
+    Settlement settlement() const noexcept;
+
+    // Detached. ok: settled; timeout, interrupted: not (yet), and the call is still enlisted.
+    Status wait(Deadline deadline, Spin* spin) noexcept;
+    // Forget the settlement, to go through the queues again. Only by the waiting thread, while in no queue.
+    void begin_again() noexcept;
+
+    OwnerId interpreter() const noexcept { return about_.interpreter; }
+    const Waiting& about() const noexcept { return about_; }
+
+   private:
+    friend class WaiterList;
+    static constexpr std::uint64_t pending = 0, parked = 1, done = 2;
+    static constexpr std::uint64_t phase(std::uint64_t state) noexcept { return state & 3; }
+
+    Status park(Deadline deadline) noexcept;
+
+    std::atomic<std::uint64_t> state_{pending};  // phase | status << 8 | index << 32
+    sem_t semaphore_;
+    Waiting about_;
+    bool listed_ = false;     // the waiting thread only
+    Waiter* prev_ = nullptr;  // WaiterList's mutex
+    Waiter* next_ = nullptr;
+};
+
+// Every parked call of the process: to show them, and to wake those of an interpreter that ends.
+class WaiterList {
+   public:
+    void add(Waiter& waiter) noexcept;
+    void remove(Waiter& waiter) noexcept;
+    // Present and future calls of this interpreter are settled with Status::ending.
+    void end(OwnerId interpreter);
+    std::size_t size() const noexcept;
+    std::vector<Waiting> snapshot() const;
+
+   private:
+    mutable std::mutex mutex_;
+    Waiter* head_ = nullptr;
+    std::size_t size_ = 0;
+    std::vector<OwnerId> ended_;  // interpreter ids are never reused
+};
+
+class EntryQueue;
+
+// A call's place in one queue. Guarded by the lock of the queue's object.
+struct Entry {
+    Waiter* waiter = nullptr;
+    std::uint32_t index = 0;
+    Entry* prev = nullptr;
+    Entry* next = nullptr;
+    EntryQueue* queue = nullptr;  // the one it stands in
+};
+
+// First come, first served.
+class EntryQueue {
+   public:
+    EntryQueue() = default;
+    EntryQueue(const EntryQueue&) = delete;
+    EntryQueue& operator=(const EntryQueue&) = delete;
+
+    bool empty() const noexcept { return head_ == nullptr; }
+    std::size_t size() const noexcept { return size_; }
+    Entry* front() const noexcept { return head_; }
+    void push_back(Entry& entry) noexcept;
+    void remove(Entry& entry) noexcept;
+    // The first entry that is still undecided and not one of this call's own.
+    Entry* first_other(const Waiter* self) const noexcept;
+    // Settles the first entry that is still undecided and takes it out, with those found decided on the way.
+    Entry* settle_first(Status status) noexcept;
+    void settle_all(Status status) noexcept;
+    void settle_all_of(OwnerId interpreter, Status status) noexcept;
+
+   private:
+    Entry* head_ = nullptr;
+    Entry* tail_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace memchannel

@@ -1,0 +1,28 @@
+// Channels and their ends as Python types.
+#pragma once
+
+#include "core/channel.hpp"
+#include "state.hpp"
+
+namespace memchannel {
+
+struct EndRef {
+    Channel* channel = nullptr;  // borrowed from the object
+    Side side = Side::none;
+    explicit operator bool() const noexcept { return channel != nullptr; }
+};
+
+// The channel and side behind an end or a channel; empty for anything else.
+EndRef end_of(ModuleState& state, PyObject* object) noexcept;
+// An object for the end; `both` gives the channel class itself.
+Ref make_end(ModuleState& state, Handle<Channel> channel, Side side);
+// The same for an end that was handed over: this interpreter is associated with it from here on.
+Ref take_end(ModuleState& state, Channel& channel, Side side);
+
+// Module functions.
+PyObject* open_end(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
+PyObject* select_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords);
+
+bool add_channel_types(PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace memchannel

@@ -1,0 +1,79 @@
+#include "codecs.hpp"
+
+#include "numpy_abi.hpp"
+#include "parts.hpp"
+
+namespace memchannel {
+
+namespace {
+
+Message one_part(MessageKind kind, const std::function<LeaseRef(const HeaderSink&)>& encode_part) {
+    Message message;
+    LeaseRef lease = encode_part([&](std::size_t size) {
+        message = Message::make(static_cast<std::uint8_t>(kind), size, 1);
+        return message.header().data();
+    });
+    message.leases()[0] = lease.release();
+    return message;
+}
+
+// (payload: bytes, items: list) as the codecs' dumps() return it.
+Message composite(ModuleState& state, Loader loader, PyObject* dumped, const LendTerms& terms) {
+    if (!PyTuple_Check(dumped) || PyTuple_GET_SIZE(dumped) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(dumped, 0)) ||
+        !PyList_Check(PyTuple_GET_ITEM(dumped, 1))) {
+        PyErr_SetString(PyExc_TypeError, "a codec must return (bytes, list)");
+        throw PythonError();
+    }
+    return encode_composite(state, loader, PyTuple_GET_ITEM(dumped, 0), PyTuple_GET_ITEM(dumped, 1), terms);
+}
+
+Message encode_for_array_channel(ModuleState& state, PyObject* object, const LendTerms& terms) {
+    const NumpyTable* numpy = loaded_numpy(state.numpy);
+    Ref array = Ref::borrow(object);
+    if (!numpy || !Py_IS_TYPE(object, numpy->array_type)) {
+        PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
+        array = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "O", object)) : Ref();
+        if (!array) throw PythonError();
+        numpy = loaded_numpy(state.numpy);
+        if (!numpy || !numpy->is_array(array.get())) return composite(state, Loader::array, array.get(), terms);
+    }
+    return one_part(MessageKind::array,
+                    [&](const HeaderSink& sink) { return encode_array(state, array.get(), terms, sink); });
+}
+
+}  // namespace
+
+Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
+    if (Message message = encode_simple(object)) return message;
+    PyObject* const codec = module_once(state.object_codec, "memchannel.codecs.object");
+    Ref dumped = codec ? Ref::steal(PyObject_CallMethod(codec, "dumps", "On", object, lend_from)) : Ref();
+    if (!dumped) throw PythonError();
+    return composite(state, Loader::object, dumped.get(), terms);
+}
+
+Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms) {
+    switch (codec) {
+        case Codec::buffer:
+            return one_part(MessageKind::buffer,
+                            [&](const HeaderSink& sink) { return encode_buffer(state, object, terms, sink); });
+        case Codec::array: return encode_for_array_channel(state, object, terms);
+        case Codec::object: return encode_object(state, object, terms, 0);
+    }
+    PyErr_SetString(PyExc_SystemError, "memchannel: unknown codec");
+    throw PythonError();
+}
+
+Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
+    switch (static_cast<MessageKind>(message.kind())) {
+        case MessageKind::buffer:
+            return make_view(state, decode_buffer(state, message.header().data(), message.take_lease(0)));
+        case MessageKind::array:
+            return decode_array(state, message.header().data(), message.take_lease(0), options);
+        case MessageKind::composite: return decode_composite(state, message, options);
+        case MessageKind::simple: return decode_simple(message);
+    }
+    PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
+    throw PythonError();
+}
+
+}  // namespace memchannel

@@ -1,0 +1,25 @@
+// What each kind of channel puts into header and leases, and takes out again.
+#pragma once
+
+#include "lease_buffer.hpp"
+#include "core/message.hpp"
+
+namespace memchannel {
+
+enum class Codec : std::uint8_t { buffer = 1, array = 2, object = 3 };
+
+enum class MessageKind : std::uint8_t { buffer = 1, array = 2, composite = 3, simple = 4 };
+
+struct RecvOptions {
+    bool copy = false;     // arrays: an own, writable one
+    bool as_view = false;  // arrays: an ArrayView
+};
+
+// Throw PythonError or std::bad_alloc; the object and its memory are as before then.
+Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms);
+Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
+
+// The object codec with a threshold: arrays of fewer bytes are copied into the message instead of lent.
+Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from);
+
+}  // namespace memchannel

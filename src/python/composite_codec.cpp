@@ -1,0 +1,145 @@
+// Pickled bytes with lent parts beside them: objects with arrays inside, arrays that are more than one array.
+#include <cstring>
+#include <vector>
+
+#include "channel_types.hpp"
+#include "numpy_abi.hpp"
+#include "parts.hpp"
+
+namespace memchannel {
+
+namespace {
+
+struct CompositeHeader {
+    Loader loader;
+    std::uint32_t parts;
+    std::uint64_t payload_size;
+    // PartHeader[parts], payload, the parts' headers (each aligned)
+};
+
+struct PartHeader {
+    PartKind kind;
+    std::uint8_t side;      // ends
+    std::uint8_t as_class;  // ends: the codec of the class it was sent as, or 0
+    std::uint32_t index;    // of the lease, or of the rider
+    std::uint64_t offset;   // of the part's own header
+};
+
+constexpr std::size_t aligned(std::size_t size) noexcept { return (size + 7) / 8 * 8; }
+
+struct Part {
+    PartHeader header{};
+    std::vector<std::byte> bytes;
+    LeaseRef lease;
+    Handle<Transferable> rider;
+};
+
+Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
+    Part part;
+    const HeaderSink sink = [&part](std::size_t size) {
+        part.bytes.resize(size);
+        return part.bytes.data();
+    };
+    const NumpyTable* const numpy = loaded_numpy(state.numpy);
+    if (const EndRef end = end_of(state, item)) {
+        part.header.kind = PartKind::end;
+        part.header.side = static_cast<std::uint8_t>(end.side);
+        part.rider = Handle<Transferable>(Handle<Channel>::share(end.channel));
+    } else if (numpy && PyTuple_CheckExact(item)) {
+        // (array, True): an exclusive writable block, see memchannel.memory
+        part.header.kind = PartKind::array;
+        part.lease = encode_array(state, PyTuple_GET_ITEM(item, 0), terms, sink, Access::write);
+    } else if (numpy && numpy->is_array(item)) {
+        part.header.kind = PartKind::array;
+        part.lease = encode_array(state, item, terms, sink);
+    } else {
+        part.header.kind = PartKind::buffer;
+        part.lease = encode_buffer(state, item, terms, sink);
+    }
+    return part;
+}
+
+Ref decode_part(ModuleState& state, const Message& message, const PartHeader& part, const RecvOptions& options) {
+    const std::byte* const at = message.header().data() + part.offset;
+    switch (part.kind) {
+        case PartKind::array: return decode_array(state, at, message.take_lease(part.index), options);
+        case PartKind::buffer: {
+            Ref exporter = decode_buffer(state, at, message.take_lease(part.index));
+            Ref view = Ref::steal(PyMemoryView_FromObject(exporter.get()));
+            if (!view) throw PythonError();
+            return view;
+        }
+        case PartKind::end: {
+            const Rider& rider = message.riders()[part.index];
+            auto& channel = static_cast<Channel&>(rider.object());
+            return take_end(state, channel, rider.side());
+        }
+    }
+    PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
+    throw PythonError();
+}
+
+}  // namespace
+
+Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, PyObject* items,
+                         const LendTerms& terms) {
+    std::vector<Part> parts;
+    const Py_ssize_t count = PyList_GET_SIZE(items);
+    parts.reserve(static_cast<std::size_t>(count));
+    for (Py_ssize_t i = 0; i < count && i < PyList_GET_SIZE(items); ++i) {
+        Ref item = Ref::borrow(PyList_GET_ITEM(items, i));
+        parts.push_back(make_part(state, item.get(), terms));
+    }
+    const auto payload_size = static_cast<std::size_t>(PyBytes_GET_SIZE(payload));
+    std::size_t size = sizeof(CompositeHeader) + parts.size() * sizeof(PartHeader);
+    const std::size_t payload_at = size;
+    size = aligned(size + payload_size);
+    std::uint32_t leases = 0;
+    std::uint32_t riders = 0;
+    for (Part& part : parts) {
+        part.header.offset = size;
+        size += aligned(part.bytes.size());
+        part.header.index = part.rider ? riders++ : leases++;
+    }
+    Message message = Message::make(static_cast<std::uint8_t>(MessageKind::composite), size, leases);
+    std::byte* const base = message.header().data();
+    new (base) CompositeHeader{loader, static_cast<std::uint32_t>(parts.size()), payload_size};
+    std::memcpy(base + payload_at, PyBytes_AS_STRING(payload), payload_size);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        Part& part = parts[i];
+        std::memcpy(base + sizeof(CompositeHeader) + i * sizeof(PartHeader), &part.header, sizeof(PartHeader));
+        if (!part.bytes.empty()) std::memcpy(base + part.header.offset, part.bytes.data(), part.bytes.size());
+        if (part.rider) {
+            message.add_rider(std::move(part.rider), static_cast<Side>(part.header.side));
+        } else {
+            message.leases()[part.header.index] = part.lease.release();
+        }
+    }
+    return message;
+}
+
+Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options) {
+    CompositeHeader header;
+    const std::byte* const base = message.header().data();
+    std::memcpy(&header, base, sizeof header);
+    const std::size_t payload_at = sizeof header + header.parts * sizeof(PartHeader);
+    Ref items = Ref::steal(PyList_New(0));
+    if (!items) throw PythonError();
+    for (std::uint32_t i = 0; i < header.parts; ++i) {
+        PartHeader part;
+        std::memcpy(&part, base + sizeof header + i * sizeof part, sizeof part);
+        Ref item = decode_part(state, message, part, options);
+        if (PyList_Append(items.get(), item.get()) < 0) throw PythonError();
+    }
+    PyObject* const codec = header.loader == Loader::array
+                                ? module_once(state.array_codec, "memchannel.codecs.array")
+                                : module_once(state.object_codec, "memchannel.codecs.object");
+    if (!codec) throw PythonError();
+    Ref result = Ref::steal(PyObject_CallMethod(codec, "loads", "y#O",
+                                                reinterpret_cast<const char*>(base + payload_at),
+                                                static_cast<Py_ssize_t>(header.payload_size), items.get()));
+    if (!result) throw PythonError();
+    return result;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,73 @@
+#include "errors.hpp"
+
+#include <cstdarg>
+
+namespace memchannel {
+
+namespace {
+
+unsigned long long number(const Channel& channel) noexcept { return static_cast<unsigned long long>(channel.id()); }
+
+const char* verb(Side side) noexcept { return side == Side::recv ? "receiving" : "sending"; }
+
+void raise_poisoned(ModuleState& state, const Channel& channel) noexcept {
+    const std::vector<std::byte> reason = channel.poison_reason();
+    Ref maker = Ref::steal(PyObject_GetAttrString(state.errors, "poisoned_error"));
+    Ref error = maker ? Ref::steal(PyObject_CallFunction(maker.get(), "Ky#", number(channel), reason.data(),
+                                                         static_cast<Py_ssize_t>(reason.size())))
+                      : Ref();
+    if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+}
+
+}  // namespace
+
+void raise_named(ModuleState& state, const char* name, const char* format, ...) noexcept {
+    Ref type = Ref::steal(PyObject_GetAttrString(state.errors, name));
+    if (!type) return;
+    std::va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(type.get(), format, arguments);
+    va_end(arguments);
+}
+
+void raise_status(ModuleState& state, Status status, const Channel& channel, Side side) noexcept {
+    const unsigned long long id = number(channel);
+    switch (status) {
+        case Status::timeout:
+            PyErr_Format(PyExc_TimeoutError, "%s on channel %llu timed out", verb(side), id);
+            return;
+        case Status::closed:
+            raise_named(state, "ClosedChannelError",
+                        "the %s end of channel %llu is closed in this interpreter; open a new channel",
+                        verb(side), id);
+            return;
+        case Status::ended:
+            raise_named(state, "EndOfChannel", "channel %llu has ended: every sender left and it is drained", id);
+            return;
+        case Status::broken:
+            raise_named(state, "BrokenChannelError", "channel %llu has no receivers any more", id);
+            return;
+        case Status::poisoned:
+            raise_poisoned(state, channel);
+            return;
+        case Status::ending:
+            PyErr_Format(PyExc_RuntimeError, "%s on channel %llu gave up: this interpreter is ending", verb(side),
+                         id);
+            return;
+        case Status::misused:
+            PyErr_Format(PyExc_ValueError, "channel %llu is a broadcast channel: receive from broadcast()", id);
+            return;
+        default:
+            PyErr_Format(PyExc_SystemError, "unexpected outcome %d on channel %llu", static_cast<int>(status), id);
+    }
+}
+
+bool check_process(const Channel& channel) noexcept {
+    if (channel.of_this_process()) return true;
+    PyErr_Format(PyExc_RuntimeError,
+                 "channel %llu belongs to the parent process: channels do not survive os.fork(); make a new one",
+                 number(channel));
+    return false;
+}
+
+}  // namespace memchannel

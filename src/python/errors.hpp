@@ -1,0 +1,37 @@
+// Outcomes of the core as Python exceptions, and the guard around every slot.
+#pragma once
+
+#include <new>
+#include <stdexcept>
+
+#include "core/channel.hpp"
+#include "state.hpp"
+
+namespace memchannel {
+
+// Thrown when a Python exception is set already.
+struct PythonError {};
+
+// No C++ exception crosses a C frame.
+template <class Result, class Body>
+Result guarded(Result failure, Body body) noexcept {
+    try {
+        return body();
+    } catch (const PythonError&) {
+        return failure;
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return failure;
+}
+
+// Raises memchannel.errors.NAME.
+void raise_named(ModuleState& state, const char* name, const char* format, ...) noexcept;
+// The exception for an operation on an end that did not end with ok. Always sets one.
+void raise_status(ModuleState& state, Status status, const Channel& channel, Side side) noexcept;
+// False, with an exception: the object was made before os.fork().
+bool check_process(const Channel& channel) noexcept;
+
+}  // namespace memchannel

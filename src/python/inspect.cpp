@@ -1,0 +1,99 @@
+#include "inspect.hpp"
+
+#include "arguments.hpp"
+#include "core/block.hpp"
+#include "channel_types.hpp"
+#include "core/registry.hpp"
+#include "wait.hpp"
+
+namespace memchannel {
+
+PyObject* stats(PyObject*, PyObject*) {
+    const LeaseCounts leases = registry().owners.counts();
+    const BlockCounts blocks = block_counts();
+    return Py_BuildValue("(nnnnnnnnnn)", leases.live, leases.lent, leases.returned, leases.abandoned, leases.bytes_lent,
+                         registry().bytes_copied.load(), registry().channels.size(), registry().waiters.size(),
+                         blocks.live, blocks.bytes);
+}
+
+PyObject* lent_by(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const LentOut out = registry().owners.lent_by(id);
+        Ref by_channel = Ref::steal(PyList_New(0));
+        if (!by_channel) return nullptr;
+        for (const auto& [channel, count] : out.by_channel) {
+            Ref item = Ref::steal(Py_BuildValue("(Kn)", static_cast<unsigned long long>(channel),
+                                                static_cast<Py_ssize_t>(count)));
+            if (!item || PyList_Append(by_channel.get(), item.get()) < 0) return nullptr;
+        }
+        return Py_BuildValue("(nO)", static_cast<Py_ssize_t>(out.leases), by_channel.get());
+    });
+}
+
+PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given, nullptr);
+        const long long id = PyLong_AsLongLong(arguments[0]);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        Deadline deadline = Deadline::never();
+        bool nowait;
+        if (!parse_timeout(arguments[1], deadline, nowait)) return nullptr;
+        OwnerTable& owners = registry().owners;
+        Owner* const owner = owners.find(id);
+        if (!owner) Py_RETURN_TRUE;  // never imported memchannel: lent nothing
+        Waiter waiter(current_interpreter(), "close", 0);
+        Entry entry;
+        entry.waiter = &waiter;
+        if (!owners.await_returned(*owner, entry)) Py_RETURN_TRUE;
+        const Status status = nowait ? Status::timeout : wait_settled(waiter, deadline, nullptr);
+        owners.withdraw(*owner, entry);
+        if (status == Status::interrupted) return nullptr;
+        return PyBool_FromLong(waiter.settlement().status == Status::ok);
+    });
+}
+
+PyObject* waits(PyObject*, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const std::int64_t now = monotonic_ns();
+        Ref list = Ref::steal(PyList_New(0));
+        if (!list) return nullptr;
+        for (const Waiting& one : registry().waiters.snapshot()) {
+            Ref item = Ref::steal(Py_BuildValue("(LlsKd)", static_cast<long long>(one.interpreter),
+                                                static_cast<long>(one.thread), one.verb,
+                                                static_cast<unsigned long long>(one.object),
+                                                static_cast<double>(now - one.since_ns) / 1e9));
+            if (!item || PyList_Append(list.get(), item.get()) < 0) return nullptr;
+        }
+        return list.release();
+    });
+}
+
+PyObject* all_channels(PyObject* module, PyObject*) {
+    ModuleState& state = state_of_module(module);
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        Ref list = Ref::steal(PyList_New(0));
+        if (!list) return nullptr;
+        for (const Handle<Channel>& channel : registry().channels.all()) {
+            Ref recv = make_end(state, channel, Side::recv);
+            Ref send = make_end(state, channel, Side::send);
+            Ref pair = Ref::steal(PyTuple_Pack(2, recv.get(), send.get()));
+            if (!pair || PyList_Append(list.get(), pair.get()) < 0) return nullptr;
+        }
+        return list.release();
+    });
+}
+
+PyObject* collect_channels(PyObject*, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&] { return PyLong_FromSize_t(registry().channels.collect()); });
+}
+
+PyObject* count_copied(PyObject*, PyObject* nbytes) {
+    const Py_ssize_t count = PyLong_AsSsize_t(nbytes);
+    if (count == -1 && PyErr_Occurred()) return nullptr;
+    registry().bytes_copied += static_cast<std::size_t>(count);
+    Py_RETURN_NONE;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,16 @@
+// Module functions that tell what the core is doing.
+#pragma once
+
+#include "state.hpp"
+
+namespace memchannel {
+
+PyObject* stats(PyObject* module, PyObject*);
+PyObject* lent_by(PyObject* module, PyObject* interpreter);
+PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t given);
+PyObject* waits(PyObject* module, PyObject*);
+PyObject* all_channels(PyObject* module, PyObject*);
+PyObject* collect_channels(PyObject* module, PyObject*);
+PyObject* count_copied(PyObject* module, PyObject* nbytes);
+
+}  // namespace memchannel

@@ -1,0 +1,141 @@
+#include "lifecycle.hpp"
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include <string>
+#include <vector>
+
+#include "errors.hpp"
+#include "core/registry.hpp"
+
+// What another copy of this library finds us by.
+extern "C" __attribute__((visibility("default"))) const char memchannel_core_identity = 'm';
+
+namespace memchannel {
+
+namespace {
+
+// One per interpreter, leaked: CPython's exit callbacks may come twice, and in any order with our module's end.
+struct Ending {
+    OwnerId interpreter;
+    PyInterpreterState* state;
+    Anchor anchor;
+};
+
+void end_interpreter(Ending& ending) noexcept {
+    // By id, not by pointer: a forked child has accounts of its own.
+    if (current_interpreter() != ending.interpreter) return;
+    Owner* const owner = registry().owners.find(ending.interpreter);
+    if (!owner) return;
+    const ErrorScope errors;
+    try {
+        registry().waiters.end(ending.interpreter);
+        registry().channels.end_interpreter(ending.interpreter);
+    } catch (const std::bad_alloc&) {
+        // Associations stay on the books of channels; no memory is touched by that.
+    }
+    registry().owners.end(*owner, ending.interpreter == 0);
+    ending.anchor.drop(ending.state);
+}
+
+Ending* ending_of(PyObject* capsule) noexcept {
+    return static_cast<Ending*>(PyCapsule_GetPointer(capsule, nullptr));
+}
+
+PyObject* at_exit(PyObject* capsule, PyObject*) {
+    end_interpreter(*ending_of(capsule));
+    Py_RETURN_NONE;
+}
+
+void at_exit_late(void* ending) { end_interpreter(*static_cast<Ending*>(ending)); }
+
+// Runs before CPython joins the interpreter's threads (threading._shutdown), which would otherwise wait for those
+// parked in our calls.
+PyObject* wake_waiters(PyObject* capsule, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        registry().waiters.end(ending_of(capsule)->interpreter);
+        Py_RETURN_NONE;
+    });
+}
+
+PyMethodDef at_exit_method = {"_memchannel_at_exit", at_exit, METH_NOARGS, nullptr};
+PyMethodDef wake_method = {"_memchannel_wake_waiters", wake_waiters, METH_NOARGS, nullptr};
+
+bool register_callback(const char* module_name, const char* function, PyMethodDef& method, PyObject* capsule) noexcept {
+    Ref callback = Ref::steal(PyCFunction_New(&method, capsule));
+    Ref module = callback ? Ref::steal(PyImport_ImportModule(module_name)) : Ref();
+    Ref result = module ? Ref::steal(PyObject_CallMethod(module.get(), function, "O", callback.get())) : Ref();
+    return static_cast<bool>(result);
+}
+
+bool arrange_end(Ending& ending) noexcept {
+    Ref capsule = Ref::steal(PyCapsule_New(&ending, nullptr, nullptr));
+    if (!capsule) return false;
+    // Python's atexit is the hook that counts: PyUnstable_AtExit comes after the modules' globals are gone, too
+    // late for views in them. It stays as the net for interpreters whose atexit module was cleared.
+    if (!register_callback("atexit", "register", at_exit_method, capsule.get())) return false;
+    if (PyUnstable_AtExit(ending.state, at_exit_late, &ending) < 0) return false;
+    if (ending.interpreter == 0) return true;  // threads of the main interpreter go on waiting, as in queue.Queue
+    return register_callback("threading", "_register_atexit", wake_method, capsule.get());
+}
+
+struct Search {
+    std::vector<std::string> names;
+};
+
+int collect_name(dl_phdr_info* info, std::size_t, void* search) {
+    try {
+        if (info->dlpi_name && *info->dlpi_name) static_cast<Search*>(search)->names.emplace_back(info->dlpi_name);
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
+}
+
+std::string path_of(const void* symbol) {
+    Dl_info info;
+    return dladdr(symbol, &info) && info.dli_fname ? info.dli_fname : "?";
+}
+
+}  // namespace
+
+bool check_only_copy() noexcept {
+    return guarded<bool>(false, [] {
+        static bool checked = false;  // under the GIL or not: the answer is the same every time
+        if (checked) return true;
+        Search search;
+        dl_iterate_phdr(collect_name, &search);
+        for (const std::string& name : search.names) {
+            void* const library = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+            if (!library) continue;
+            const void* const identity = dlsym(library, "memchannel_core_identity");
+            dlclose(library);
+            if (!identity || identity == &memchannel_core_identity || path_of(identity) == path_of(&memchannel_core_identity)) continue;
+            PyErr_Format(PyExc_ImportError,
+                         "two copies of memchannel in one process: %s is loaded already, this one is %s. Each would know "
+                         "nothing of the other's channels; remove one of the installations",
+                         path_of(identity).c_str(), path_of(&memchannel_core_identity).c_str());
+            return false;
+        }
+        return checked = true;
+    });
+}
+
+bool begin_interpreter(PyObject* module, ModuleState& state) noexcept {
+    static_cast<void>(module);
+    return guarded<bool>(false, [&] {
+        start_registry(interpreter_host());
+        PyInterpreterState* const interpreter = PyInterpreterState_Get();
+        const OwnerId id = PyInterpreterState_GetID(interpreter);
+        const bool first = registry().owners.find(id) == nullptr;
+        state.owner = &registry().owners.enroll(id, interpreter);
+        state.generation = registry().generation;
+        if (!first) return true;
+        auto* const ending = new Ending{id, interpreter, {}};
+        if (id != 0 && !ending->anchor.make(interpreter)) throw std::bad_alloc();
+        return arrange_end(*ending);
+    });
+}
+
+}  // namespace memchannel

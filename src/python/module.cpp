@@ -1,0 +1,86 @@
+// The contents page of the extension.
+#include "module.hpp"
+
+#include "channel_types.hpp"
+#include "inspect.hpp"
+#include "lifecycle.hpp"
+#include "numpy_abi.hpp"
+#include "shared_buffer.hpp"
+#include "view.hpp"
+
+namespace memchannel {
+
+namespace {
+
+int exec(PyObject* module) {
+    ModuleState& state = state_of_module(module);
+    if (!check_only_copy()) return -1;
+    state.errors = PyImport_ImportModule("memchannel.errors");
+    state.dtypes = PyDict_New();
+    state.dtype_codes = PyDict_New();
+    if (!state.errors || !state.dtypes || !state.dtype_codes) return -1;
+    if (!add_view_types(module, state)) return -1;
+    if (!add_shared_buffer_type(module, state)) return -1;
+    if (!add_channel_types(module, state)) return -1;
+    if (!begin_interpreter(module, state)) return -1;
+    return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
+}
+
+int traverse(PyObject* module, visitproc visit, void* arg) {
+    return traverse_state(state_of_module(module), visit, arg);
+}
+
+int clear(PyObject* module) {
+    clear_state(state_of_module(module));
+    return 0;
+}
+
+// Also after a failed exec, and without a clear() before: CPython calls m_free alone when an interpreter ends.
+void free_module(void* module) {
+    ModuleState& state = state_of_module(static_cast<PyObject*>(module));
+    clear_state(state);
+    delete std::exchange(state.numpy, nullptr);
+}
+
+template <class Function>
+PyCFunction cast(Function function) noexcept {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef methods[] = {
+    {"select", cast(select_function), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"_open_end", cast(open_end), METH_FASTCALL, nullptr},
+    {"_claim_block", claim_block, METH_O, nullptr},
+    {"_stats", stats, METH_NOARGS, nullptr},
+    {"_lent_by", lent_by, METH_O, nullptr},
+    {"_await_returned", cast(await_returned), METH_FASTCALL, nullptr},
+    {"_waits", waits, METH_NOARGS, nullptr},
+    {"_channels", all_channels, METH_NOARGS, nullptr},
+    {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
+    {"_count_copied", count_copied, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(exec)},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {0, nullptr},
+};
+
+}  // namespace
+
+PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    "memchannel._core",
+    "The compiled part of memchannel: channels, views and shared memory over a Python-free core.",
+    sizeof(ModuleState),
+    methods,
+    slots,
+    traverse,
+    clear,
+    free_module,
+};
+
+}  // namespace memchannel
+
+PyMODINIT_FUNC PyInit__core() { return PyModuleDef_Init(&memchannel::core_module); }

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "ref.hpp"
+
+namespace memchannel {
+
+extern PyModuleDef core_module;
+
+}  // namespace memchannel

@@ -1,0 +1,37 @@
+// One lent thing inside a message: its header bytes and its lease. A buffer or array message is one part; an
+// object message has any number.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "codecs.hpp"
+#include "view.hpp"
+
+namespace memchannel {
+
+enum class PartKind : std::uint8_t { buffer = 1, array = 2, end = 3 };
+
+// Where an encoder wants its header: called once, with the size, when nothing can fail any more but memory.
+using HeaderSink = std::function<std::byte*(std::size_t size)>;
+
+LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms, const HeaderSink& sink);
+Ref decode_buffer(ModuleState& state, const std::byte* header, LeaseRef lease);
+
+// For ndarrays only. `write`: the receiver's array is writable; the caller vouches for an exclusive claim.
+enum class Access : std::uint8_t { read, write };
+LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& terms, const HeaderSink& sink,
+                      Access access = Access::read);
+Ref decode_array(ModuleState& state, const std::byte* header, LeaseRef lease, const RecvOptions& options);
+
+// Pickled bytes and the parts they refer to. `loader` tells which module puts them together again.
+enum class Loader : std::uint8_t { array, object };
+Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, PyObject* items,
+                         const LendTerms& terms);
+Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options);
+
+// None, bool, int, float, str, bytes and small tuples of them, without pickle. Empty message: not one of them.
+Message encode_simple(PyObject* object);
+Ref decode_simple(const Message& message);
+
+}  // namespace memchannel

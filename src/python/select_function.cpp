@@ -1,0 +1,114 @@
+// select(): Go's select over receives and sends.
+#include <random>
+#include <vector>
+
+#include "channel_types.hpp"
+#include "codecs.hpp"
+#include "core/select.hpp"
+#include "wait.hpp"
+
+namespace memchannel {
+
+namespace {
+
+struct Cases {
+    std::vector<Select::Case> cases;
+    std::vector<Ref> ends;
+};
+
+std::uint64_t fresh_seed() noexcept {
+    // One generator per thread: fairness needs spread, not secrecy.
+    static thread_local std::minstd_rand random(static_cast<unsigned>(monotonic_ns()));
+    return static_cast<std::uint64_t>(random()) << 31 ^ random();
+}
+
+Codec codec_of(const Channel& channel) noexcept { return static_cast<Codec>(channel.traits().codec); }
+
+void add_case(ModuleState& state, Cases& cases, PyObject* item) {
+    PyObject* target = item;
+    PyObject* object = nullptr;
+    if (PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 2) {
+        target = PyTuple_GET_ITEM(item, 0);
+        object = PyTuple_GET_ITEM(item, 1);
+    }
+    const EndRef end = end_of(state, target);
+    const Side side = object ? Side::send : Side::recv;
+    if (!end || !(static_cast<int>(end.side) & static_cast<int>(side))) {
+        PyErr_Format(PyExc_TypeError, "select() takes receiving ends and (sending end, object) pairs, not %R", item);
+        throw PythonError();
+    }
+    if (!check_process(*end.channel)) throw PythonError();
+    Message message;
+    if (object) {
+        message = encode(state, codec_of(*end.channel), object,
+                         {end.channel->id(), end.channel->traits().deferred});
+    }
+    cases.cases.push_back({Handle<Channel>::share(end.channel), side, std::move(message)});
+    cases.ends.push_back(Ref::borrow(target));
+}
+
+Status run(Select& select, const Deadline deadline, bool nowait, std::uint32_t& chosen) {
+    Status status = select.try_now(chosen);
+    if (status != Status::empty) return status;
+    if (nowait) return Status::timeout;
+    for (;;) {
+        status = select.enlist(chosen);
+        if (status == Status::parked) {
+            status = wait_settled(select.waiter(), deadline, nullptr);
+            if (status == Status::interrupted) {
+                const bool sent = select.give_up(chosen);
+                return sent && postpone_interrupt() ? Status::ok : status;
+            }
+            status = select.finish(chosen);
+        }
+        if (status != Status::retry) return status;
+        select.begin_again();
+    }
+}
+
+}  // namespace
+
+PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
+    ModuleState& state = state_of_module(module);
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        PyObject* timeout = nullptr;
+        for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(keywords); ++i) {
+            if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, i), "timeout") != 0) {
+                PyErr_Format(PyExc_TypeError, "select() got an unexpected keyword argument '%U'",
+                             PyTuple_GET_ITEM(keywords, i));
+                return nullptr;
+            }
+            timeout = values[given + i];
+        }
+        if (given == 0) {
+            PyErr_SetString(PyExc_ValueError, "select() of nothing would wait for ever: give it at least one end");
+            return nullptr;
+        }
+        Deadline deadline = Deadline::never();
+        bool nowait;
+        if (!parse_timeout(timeout, deadline, nowait)) return nullptr;
+        Cases cases;
+        for (Py_ssize_t i = 0; i < given; ++i) add_case(state, cases, values[i]);
+        Select select(current_interpreter(), cases.cases, fresh_seed());
+        std::uint32_t chosen = 0;
+        const Status status = run(select, deadline, nowait, chosen);
+        if (status == Status::interrupted) return nullptr;
+        if (status == Status::timeout) {
+            PyErr_SetString(PyExc_TimeoutError, "select() timed out");
+            return nullptr;
+        }
+        if (status == Status::ending) {
+            PyErr_SetString(PyExc_RuntimeError, "select() gave up: this interpreter is ending");
+            return nullptr;
+        }
+        Select::Case& one = cases.cases[chosen];
+        if (status != Status::ok) {
+            raise_status(state, status, *one.channel, one.side);
+            return nullptr;
+        }
+        Ref value = one.side == Side::recv ? decode(state, one.message, {}) : Ref::borrow(Py_None);
+        return PyTuple_Pack(2, cases.ends[chosen].get(), value.get());
+    });
+}
+
+}  // namespace memchannel

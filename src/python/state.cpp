@@ -1,0 +1,58 @@
+#include "state.hpp"
+
+#include "core/registry.hpp"
+
+namespace memchannel {
+
+int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
+    Py_VISIT(state.exporter_type);
+    Py_VISIT(state.view_type);
+    Py_VISIT(state.recv_type);
+    Py_VISIT(state.send_type);
+    Py_VISIT(state.mem_channel_type);
+    Py_VISIT(state.array_channel_type);
+    Py_VISIT(state.object_channel_type);
+    Py_VISIT(state.shared_buffer_type);
+    Py_VISIT(state.completion_type);
+    Py_VISIT(state.errors);
+    Py_VISIT(state.to_readonly);
+    Py_VISIT(state.array_codec);
+    Py_VISIT(state.object_codec);
+    Py_VISIT(state.dtypes);
+    Py_VISIT(state.dtype_codes);
+    return 0;
+}
+
+void clear_state(ModuleState& state) noexcept {
+    Py_CLEAR(state.exporter_type);
+    Py_CLEAR(state.view_type);
+    Py_CLEAR(state.recv_type);
+    Py_CLEAR(state.send_type);
+    Py_CLEAR(state.mem_channel_type);
+    Py_CLEAR(state.array_channel_type);
+    Py_CLEAR(state.object_channel_type);
+    Py_CLEAR(state.shared_buffer_type);
+    Py_CLEAR(state.completion_type);
+    Py_CLEAR(state.errors);
+    Py_CLEAR(state.to_readonly);
+    Py_CLEAR(state.array_codec);
+    Py_CLEAR(state.object_codec);
+    Py_CLEAR(state.dtypes);
+    Py_CLEAR(state.dtype_codes);
+}
+
+Owner& this_owner(ModuleState& state) {
+    if (state.generation != registry().generation) {
+        PyInterpreterState* const interpreter = PyInterpreterState_Get();
+        state.owner = &registry().owners.enroll(PyInterpreterState_GetID(interpreter), interpreter);
+        state.generation = registry().generation;
+    }
+    return *state.owner;
+}
+
+PyObject* module_once(PyObject*& slot, const char* name) noexcept {
+    if (!slot) slot = PyImport_ImportModule(name);
+    return slot;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,53 @@
+// What the extension keeps per interpreter.
+#pragma once
+
+#include "attach.hpp"
+#include "ref.hpp"
+
+namespace memchannel {
+
+struct NumpyTable;
+
+// One list of Python objects; traverse and clear repeat it in this order.
+struct ModuleState {
+    PyTypeObject* exporter_type;
+    PyTypeObject* view_type;
+    PyTypeObject* recv_type;
+    PyTypeObject* send_type;
+    PyTypeObject* mem_channel_type;
+    PyTypeObject* array_channel_type;
+    PyTypeObject* object_channel_type;
+    PyTypeObject* shared_buffer_type;
+    PyTypeObject* completion_type;
+    PyObject* errors;        // the module memchannel.errors
+    PyObject* to_readonly;   // memoryview.toreadonly
+    PyObject* array_codec;   // the module memchannel.codecs.array, once needed
+    PyObject* object_codec;  // the module memchannel.codecs.object, once needed
+    PyObject* dtypes;        // dict: encoded dtype (bytes) -> numpy.dtype
+    PyObject* dtype_codes;   // dict: numpy.dtype -> its encoding (bytes), for those that need one
+    // Not Python objects:
+    NumpyTable* numpy;  // this interpreter's NumPy, once imported
+    Owner* owner;
+    unsigned generation;  // of the owner: a forked child makes its own
+    Anchor* anchor;
+};
+
+int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept;
+void clear_state(ModuleState& state) noexcept;
+
+inline ModuleState& state_of_module(PyObject* module) noexcept {
+    return *static_cast<ModuleState*>(PyModule_GetState(module));
+}
+// Only for types that nobody can subclass.
+inline ModuleState& state_of_type(PyTypeObject* type) noexcept {
+    return *static_cast<ModuleState*>(PyType_GetModuleState(type));
+}
+
+// The account of this interpreter. Throws std::bad_alloc.
+Owner& this_owner(ModuleState& state);
+inline OwnerId this_interpreter() noexcept { return current_interpreter(); }
+
+// Imports memchannel.NAME once and keeps it in the slot. Borrowed; nullptr with an exception.
+PyObject* module_once(PyObject*& slot, const char* name) noexcept;
+
+}  // namespace memchannel

@@ -1,0 +1,101 @@
+#include "wait.hpp"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmath>
+
+namespace memchannel {
+
+namespace {
+
+// A signal that arrives just before the thread parks interrupts nothing: look once more after this long.
+constexpr std::int64_t first_look_ns = 50'000'000;
+
+// Handlers run in the main thread only. After a fork the forking thread is the child's main one, for the kernel
+// and for CPython alike.
+bool on_main_thread() noexcept { return syscall(SYS_gettid) == getpid(); }
+
+// PyErr_CheckSignals does nothing in a subinterpreter (Python/pystate.c, _Py_ThreadCanHandleSignals), not even on
+// the main thread: visit the main interpreter.
+int check_signals() noexcept {
+    PyInterpreterState* const main_interpreter = PyInterpreterState_Main();
+    if (PyInterpreterState_Get() == main_interpreter) return PyErr_CheckSignals();
+    bool keyboard_interrupt = false;
+    bool raised = false;
+    {
+        const AttachedTo attached(main_interpreter);
+        if (!attached) {
+            // No memory for a thread state: the signal stays pending, the next look finds it.
+            return 0;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            raised = true;
+            keyboard_interrupt = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+            if (keyboard_interrupt) {
+                PyErr_Clear();
+            } else {
+                PyErr_WriteUnraisable(nullptr);  // objects of the main interpreter cannot be raised in another
+            }
+        }
+    }
+    if (!raised) return 0;
+    if (keyboard_interrupt) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+    } else {
+        PyErr_SetString(PyExc_InterruptedError, "a signal handler raised in the main interpreter");
+    }
+    return -1;
+}
+
+}  // namespace
+
+bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept {
+    deadline = Deadline::never();
+    nowait = false;
+    if (!timeout || timeout == Py_None) return true;
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) return false;
+    if (std::isnan(seconds) || seconds < 0) {
+        PyErr_Format(PyExc_ValueError, "timeout must be None or a number of seconds >= 0, not %R", timeout);
+        return false;
+    }
+    // PyThread's own limit for timed waits is PY_TIMEOUT_MAX microseconds.
+    if (seconds * 1e6 > static_cast<double>(PY_TIMEOUT_MAX) || seconds > 9e9) {
+        PyErr_Format(PyExc_OverflowError, "timeout of %R seconds is too large; use None to wait for ever", timeout);
+        return false;
+    }
+    nowait = seconds == 0;
+    if (!nowait) deadline = Deadline::after_ns(static_cast<std::int64_t>(seconds * 1e9));
+    return true;
+}
+
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
+    const bool serves_signals = on_main_thread();
+    bool look_soon = serves_signals;
+    for (;;) {
+        Deadline until = deadline;
+        if (look_soon) until = deadline.sooner(Deadline::after_ns(first_look_ns));
+        Status status;
+        {
+            const Detached detached;
+            status = waiter.wait(until, spin);
+        }
+        spin = nullptr;
+        if (status == Status::ok) return status;
+        if (status == Status::timeout && until == deadline) return status;
+        // A real interruption opens the same gap again: one more early look after it.
+        look_soon = serves_signals && status == Status::interrupted;
+        if (check_signals() < 0) return Status::interrupted;
+    }
+}
+
+bool postpone_interrupt() noexcept {
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return false;
+    PyErr_Clear();
+    PyErr_SetInterruptEx(SIGINT);
+    return true;
+}
+
+}  // namespace memchannel
