@@ -1,5 +1,5 @@
-// Which interpreters are associated with one side of a channel (PEP 554's term), and whether the side is over.
-// Not thread-safe: the channel's lock guards it.
+// Which interpreters are associated with one side of a channel (PEP 554's term), and whether the side is
+// over. Not thread-safe: the channel's lock guards it.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Memory that belongs to no interpreter: owned by the core, by count, so that it outlives every interpreter and
-// giving it back never switches.
+// Memory that belongs to no interpreter: owned by the core, by count, so that it outlives every interpreter
+// and giving it back never switches.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace memchannel {
 
-// Bytes [low, high) of a block; with a period, those of them that fall into the same place of each period. The
-// latter is what a slice along an inner axis of a C-ordered array touches.
+// Bytes [low, high) of a block; with a period, those of them that fall into the same place of each period.
+// The latter is what a slice along an inner axis of a C-ordered array touches.
 struct Extent {
     std::size_t low = 0;
     std::size_t high = 0;

@@ -20,7 +20,8 @@ Handle<Channel> Channel::make(ChannelTraits traits) {
 bool Channel::of_this_process() const noexcept { return generation_ == registry().generation; }
 
 void Channel::last_drop() noexcept {
-    if (!of_this_process()) return;  // a parent's lock may be held for ever in its forked child: leave it all alone
+    if (!of_this_process())
+        return;  // a parent's lock may be held for ever in its forked child: leave it all alone
     registry().channels.remove(*this);
     delete this;
 }
@@ -300,8 +301,9 @@ void ChannelTable::remove(Channel& channel) noexcept {
 
 Handle<Channel> ChannelTable::find(std::uint64_t id) const {
     std::lock_guard lock(mutex_);
-    const auto place = std::lower_bound(channels_.begin(), channels_.end(), id,
-                                        [](const auto& item, std::uint64_t wanted) { return item.first < wanted; });
+    const auto place =
+        std::lower_bound(channels_.begin(), channels_.end(), id,
+                         [](const auto& item, std::uint64_t wanted) { return item.first < wanted; });
     if (place == channels_.end() || place->first != id || !place->second->try_retain()) return {};
     return Handle<Channel>::adopt(place->second);
 }

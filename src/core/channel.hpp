@@ -1,12 +1,13 @@
 // A channel: a FIFO of messages with many senders and many receivers, in any number of interpreters.
 //
 // The non-blocking calls hold all the rules. A blocking call tries the same under the same lock and, where it
-// would have to wait, enlists an entry; enlist_*() and finish_*() are the two halves, with a wait between them.
+// would have to wait, enlists an entry; enlist_*() and finish_*() are the two halves, with a wait between
+// them.
 //
 // A receiver that waited is *granted* the message, not given it: it takes it once it is attached to its
-// interpreter again. A thread that never comes back (CPython parks threads of finalizing interpreters for ever)
-// then loses nothing: its grant is revoked when its interpreter ends. Nobody else may take a granted message, so
-// those who wait are served first.
+// interpreter again. A thread that never comes back (CPython parks threads of finalizing interpreters for
+// ever) then loses nothing: its grant is revoked when its interpreter ends. Nobody else may take a granted
+// message, so those who wait are served first.
 #pragma once
 
 #include <cstdint>
@@ -130,8 +131,8 @@ class ChannelTable {
     std::vector<Handle<Channel>> all() const;
     std::size_t size() const noexcept;
     void end_interpreter(OwnerId who);
-    // Empties channels that only queued ends can reach (in cycles, or from such cycles), so that they go away.
-    // Returns how many.
+    // Empties channels that only queued ends can reach (in cycles, or from such cycles), so that they go
+    // away. Returns how many.
     std::size_t collect();
 
    private:

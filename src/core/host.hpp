@@ -1,5 +1,5 @@
-// What the core asks of the runtime it is embedded in. The bindings implement it with thread states, the core's
-// own tests with plain threads.
+// What the core asks of the runtime it is embedded in. The bindings implement it with thread states, the
+// core's own tests with plain threads.
 #pragma once
 
 #include <cstdint>

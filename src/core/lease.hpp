@@ -10,8 +10,8 @@
 
 namespace memchannel {
 
-using OwnerId = std::int64_t;                // an interpreter's id
-inline constexpr OwnerId no_owner = -1;      // memory that belongs to no interpreter
+using OwnerId = std::int64_t;            // an interpreter's id
+inline constexpr OwnerId no_owner = -1;  // memory that belongs to no interpreter
 inline constexpr std::uint64_t no_channel = 0;
 
 class Owner;
@@ -66,10 +66,10 @@ class OwnedLease : public Lease {
     const std::size_t nbytes_;
     const std::uint64_t channel_;  // over which it was lent first
     const bool deferred_;
-    OwnedLease* prev_ = nullptr;   // OwnerTable's mutex: the owner's list of live leases
+    OwnedLease* prev_ = nullptr;  // OwnerTable's mutex: the owner's list of live leases
     OwnedLease* next_ = nullptr;
     OwnedLease* pending_next_ = nullptr;  // OwnerTable's mutex: waiting to be given back
-    bool abandoned_ = false;       // OwnerTable's mutex: the owner ended while this was out
+    bool abandoned_ = false;              // OwnerTable's mutex: the owner ended while this was out
 };
 
 }  // namespace memchannel

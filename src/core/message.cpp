@@ -34,7 +34,8 @@ std::span<Lease*> Message::leases() const noexcept {
 }
 
 std::span<std::byte> Message::header() const noexcept {
-    return {reinterpret_cast<std::byte*>(body_ + 1) + body_->lease_count * sizeof(Lease*), body_->header_size};
+    return {reinterpret_cast<std::byte*>(body_ + 1) + body_->lease_count * sizeof(Lease*),
+            body_->header_size};
 }
 
 LeaseRef Message::take_lease(std::size_t index) const noexcept {

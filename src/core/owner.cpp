@@ -151,7 +151,8 @@ void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     if (warn) {
         owner.warned_ = true;
         try {
-            for (const OwnedLease* one = owner.live_; one; one = one->next_) channels.push_back(one->channel());
+            for (const OwnedLease* one = owner.live_; one; one = one->next_)
+                channels.push_back(one->channel());
             std::sort(channels.begin(), channels.end());
             channels.erase(std::unique(channels.begin(), channels.end()), channels.end());
         } catch (const std::bad_alloc&) {
@@ -255,8 +256,8 @@ void OwnerTable::reap_pending(Lock& lock, Owner& owner) noexcept {
 }
 
 void OwnerTable::reap_reference(Lock& lock, Owner& owner) noexcept {
-    // Here and nowhere else: the drop may run the whole end of the interpreter, which needs a thread that has no
-    // thread state below it.
+    // Here and nowhere else: the drop may run the whole end of the interpreter, which needs a thread that has
+    // no thread state below it.
     owner.held_ = false;
     ++owner.in_flight_;
     owner.ender_ = std::this_thread::get_id();
@@ -312,7 +313,8 @@ LentOut OwnerTable::lent_by(OwnerId id) const {
     for (const Owner* owner : owners_) {
         if (owner->id() != id) continue;
         out.leases = owner->leases_;
-        for (const OwnedLease* lease = owner->live_; lease; lease = lease->next_) ++by_channel[lease->channel()];
+        for (const OwnedLease* lease = owner->live_; lease; lease = lease->next_)
+            ++by_channel[lease->channel()];
     }
     out.by_channel.assign(by_channel.begin(), by_channel.end());
     return out;

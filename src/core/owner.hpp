@@ -33,28 +33,28 @@ class Owner {
     enum class State { open, closing, dead };
 
     const OwnerId id_;
-    void* const runtime_;             // the host's own pointer to the interpreter; valid until the state is dead
+    void* const runtime_;  // the host's own pointer to the interpreter; valid until the state is dead
     const OwnerTable* const table_;  // a forked child has a new table: this owner is none of its own
     // All below: the table's mutex.
     State state_ = State::open;
-    int in_flight_ = 0;             // threads that have, or are about to make, a thread state here
-    std::thread::id ender_;         // dropping the interpreter's last reference: not waited for by end()
+    int in_flight_ = 0;      // threads that have, or are about to make, a thread state here
+    std::thread::id ender_;  // dropping the interpreter's last reference: not waited for by end()
     std::size_t leases_ = 0;
     OwnedLease* live_ = nullptr;
-    OwnedLease* pending_ = nullptr; // to be given back by the reaper, or by end()
-    bool held_ = false;             // one reference on the interpreter, while leases are out
+    OwnedLease* pending_ = nullptr;  // to be given back by the reaper, or by end()
+    bool held_ = false;              // one reference on the interpreter, while leases are out
     bool queued_ = false;
     bool warned_ = false;
     Owner* work_next_ = nullptr;
-    EntryQueue all_returned_;       // calls that wait until no lease is out
+    EntryQueue all_returned_;  // calls that wait until no lease is out
 };
 
 struct LeaseCounts {
-    std::size_t live = 0;       // lent, not back, owner alive
-    std::size_t lent = 0;       // ever
-    std::size_t returned = 0;   // ever
-    std::size_t abandoned = 0;  // owners that ended with the lease out
-    std::size_t bytes_lent = 0; // ever
+    std::size_t live = 0;        // lent, not back, owner alive
+    std::size_t lent = 0;        // ever
+    std::size_t returned = 0;    // ever
+    std::size_t abandoned = 0;   // owners that ended with the lease out
+    std::size_t bytes_lent = 0;  // ever
 };
 
 struct LentOut {

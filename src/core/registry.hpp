@@ -21,8 +21,8 @@ struct Registry {
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child
 };
 
-// Makes the registry, once per process, and a fresh one in every forked child. Never freed: threads that CPython
-// leaves hanging at exit may still be inside.
+// Makes the registry, once per process, and a fresh one in every forked child. Never freed: threads that
+// CPython leaves hanging at exit may still be inside.
 void start_registry(Host& host);
 bool registry_started() noexcept;
 Registry& registry() noexcept;

@@ -60,7 +60,8 @@ Status Select::enlist(std::uint32_t& chosen) {
         } else {
             send_entries_[i].message = std::move(one.message);
             status = one.channel->enlist_send(send_entries_[i]);
-            if (status != Status::parked && status != Status::ok) one.message = std::move(send_entries_[i].message);
+            if (status != Status::parked && status != Status::ok)
+                one.message = std::move(send_entries_[i].message);
         }
         if (status != Status::parked) {
             withdraw_all_but(i);

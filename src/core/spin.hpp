@@ -1,9 +1,9 @@
 // How long a blocked call looks before it parks.
 //
-// A short spin hands a message over in a fraction of a microsecond when the other side runs on another core, and
-// is pure loss when it does not. So: a credit per channel that grows with hits and falls faster with misses; no
-// more spinners in the process than cores; none if the other side last ran on this very core; and never
-// sched_yield(), which hands the core to strangers.
+// A short spin hands a message over in a fraction of a microsecond when the other side runs on another core,
+// and is pure loss when it does not. So: a credit per channel that grows with hits and falls faster with
+// misses; no more spinners in the process than cores; none if the other side last ran on this very core; and
+// never sched_yield(), which hands the core to strangers.
 #pragma once
 
 #include <atomic>

@@ -74,7 +74,8 @@ Status Waiter::park(Deadline deadline) noexcept {
     const int error = errno;
     expected = parked;
     if (!state_.compare_exchange_strong(expected, pending, std::memory_order_acq_rel)) {
-        // Settled meanwhile: its post is in the semaphore or about to be; consume it so that begin_again() works.
+        // Settled meanwhile: its post is in the semaphore or about to be; consume it so that begin_again()
+        // works.
         while (sem_wait(&semaphore_) != 0) {
         }
         return Status::ok;

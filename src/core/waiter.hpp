@@ -1,9 +1,9 @@
 // One blocked call, parked on its own semaphore and settled exactly once.
 //
-// A call may wait in several queues at a time (select); it has one Entry in each. Whoever can complete it calls
-// settle(), one compare-exchange: wake, time-out, close and interrupt cannot all win (the technique of crossbeam's
-// Context). Rule for the waiter's lifetime: settle() is called only under a lock that the waiting call takes once
-// more before it returns, so the Waiter outlives the post on its semaphore.
+// A call may wait in several queues at a time (select); it has one Entry in each. Whoever can complete it
+// calls settle(), one compare-exchange: wake, time-out, close and interrupt cannot all win (the technique of
+// crossbeam's Context). Rule for the waiter's lifetime: settle() is called only under a lock that the waiting
+// call takes once more before it returns, so the Waiter outlives the post on its semaphore.
 #pragma once
 
 #include <semaphore.h>
@@ -31,9 +31,9 @@ struct Settlement {
 struct Waiting {
     OwnerId interpreter = no_owner;
     pid_t thread = 0;
-    const char* verb = "";         // "recv", "send", "select", ...
-    std::uint64_t object = 0;      // id of the channel or primitive; 0 for several
-    std::int64_t since_ns = 0;     // monotonic clock
+    const char* verb = "";      // "recv", "send", "select", ...
+    std::uint64_t object = 0;   // id of the channel or primitive; 0 for several
+    std::int64_t since_ns = 0;  // monotonic clock
 };
 
 class Waiter {

@@ -16,13 +16,14 @@ class Arguments {
     Arguments(const char* function, const std::array<const char*, Count>& names, Py_ssize_t positional,
               Py_ssize_t required, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
         if (given > positional) {
-            PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional argument%s (%zd given)", function,
-                         positional, positional == 1 ? "" : "s", given);
+            PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional argument%s (%zd given)",
+                         function, positional, positional == 1 ? "" : "s", given);
             throw PythonError();
         }
         for (Py_ssize_t i = 0; i < given; ++i) values_[static_cast<std::size_t>(i)] = values[i];
         const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-        for (Py_ssize_t i = 0; i < named; ++i) place(function, names, PyTuple_GET_ITEM(keywords, i), values[given + i]);
+        for (Py_ssize_t i = 0; i < named; ++i)
+            place(function, names, PyTuple_GET_ITEM(keywords, i), values[given + i]);
         for (Py_ssize_t i = 0; i < required; ++i) {
             if (values_[static_cast<std::size_t>(i)]) continue;
             PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", function,
@@ -40,11 +41,13 @@ class Arguments {
     }
 
    private:
-    void place(const char* function, const std::array<const char*, Count>& names, PyObject* name, PyObject* value) {
+    void place(const char* function, const std::array<const char*, Count>& names, PyObject* name,
+               PyObject* value) {
         for (std::size_t i = 0; i < Count; ++i) {
             if (PyUnicode_CompareWithASCIIString(name, names[i]) != 0) continue;
             if (values_[i]) {
-                PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", function, names[i]);
+                PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", function,
+                             names[i]);
                 throw PythonError();
             }
             values_[i] = value;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/registry.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
-#include "core/registry.hpp"
 
 namespace memchannel {
 
@@ -16,7 +16,7 @@ struct ArrayHeader {
     Py_ssize_t low;   // offset of the first byte that the array touches, from data; <= 0
     Py_ssize_t size;  // bytes from there to the last one touched
     int ndim;
-    int type_num;     // of a plain native dtype, or -1: the encoded dtype follows
+    int type_num;  // of a plain native dtype, or -1: the encoded dtype follows
     Py_ssize_t dtype_size;
     bool writable;
     // shape, strides, encoded dtype follow
@@ -25,7 +25,8 @@ struct ArrayHeader {
 constexpr std::size_t cached_dtypes = 256;
 
 bool plain_native(const DescrFields* descr) noexcept {
-    const bool numeric = (descr->type_num >= 0 && descr->type_num < type_object) || descr->type_num == type_half;
+    const bool numeric =
+        (descr->type_num >= 0 && descr->type_num < type_object) || descr->type_num == type_half;
     return numeric && !descr->metadata && (descr->byteorder == '=' || descr->byteorder == '|');
 }
 
@@ -44,12 +45,14 @@ Ref encoded_dtype(ModuleState& state, PyObject* dtype) {
         throw PythonError();
     }
     Ref entry = Ref::steal(PyTuple_Pack(2, dtype, code.get()));  // keeps the dtype, and so its address, alive
-    if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtype_codes)) >= cached_dtypes) PyDict_Clear(state.dtype_codes);
+    if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtype_codes)) >= cached_dtypes)
+        PyDict_Clear(state.dtype_codes);
     if (!entry || PyDict_SetItem(state.dtype_codes, key.get(), entry.get()) < 0) throw PythonError();
     return code;
 }
 
-Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader& header, const std::byte* code) {
+Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader& header,
+                  const std::byte* code) {
     if (header.type_num >= 0) {
         Ref dtype = Ref::steal(numpy.descr_from_type(header.type_num));
         if (!dtype) throw PythonError();
@@ -70,10 +73,11 @@ Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader
 
 void check_lendable(PyObject* array, const DescrFields* descr) {
     if (!(descr->flags & descr_has_objects)) return;
-    PyErr_Format(PyExc_TypeError,
-                 "cannot send an array of dtype %R: Python objects belong to one interpreter; convert it to a numeric "
-                 "dtype, or send the objects over a memchannel.Channel",
-                 array_fields(array)->descr);
+    PyErr_Format(
+        PyExc_TypeError,
+        "cannot send an array of dtype %R: Python objects belong to one interpreter; convert it to a numeric "
+        "dtype, or send the objects over a memchannel.Channel",
+        array_fields(array)->descr);
     throw PythonError();
 }
 
@@ -108,8 +112,8 @@ Ref make_array_view(ModuleState& state, const ArrayHeader& header, Ref memory, c
     }
     Ref plain = Ref::steal(PyMemoryView_FromObject(memory.get()));
     if (!plain) throw PythonError();
-    Ref view = Ref::steal(PyObject_CallMethod(view_module.get(), "_rebuild", "OnOOiy#", plain.get(), -header.low,
-                                              dims.get(), steps.get(), header.type_num,
+    Ref view = Ref::steal(PyObject_CallMethod(view_module.get(), "_rebuild", "OnOOiy#", plain.get(),
+                                              -header.low, dims.get(), steps.get(), header.type_num,
                                               reinterpret_cast<const char*>(code), header.dtype_size));
     static_cast<void>(state);
     if (!view) throw PythonError();
@@ -130,8 +134,13 @@ LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& term
     const Py_ssize_t code_size = code ? PyBytes_GET_SIZE(code.get()) : 0;
 
     std::byte* at = sink(sizeof(ArrayHeader) + 2 * dims + static_cast<std::size_t>(code_size));
-    new (at) ArrayHeader{fields->data, touched.low, touched.high - touched.low, fields->nd,
-                         code ? -1 : descr->type_num, code_size, access == Access::write};
+    new (at) ArrayHeader{fields->data,
+                         touched.low,
+                         touched.high - touched.low,
+                         fields->nd,
+                         code ? -1 : descr->type_num,
+                         code_size,
+                         access == Access::write};
     at += sizeof(ArrayHeader);
     if (dims) {
         std::memcpy(at, fields->dimensions, dims);
@@ -149,8 +158,9 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
     const auto* strides = shape + header.ndim;
     const auto* code = reinterpret_cast<const std::byte*>(strides + header.ndim);
     const Py_ssize_t one = 1;
-    Ref memory = make_exporter(state, std::move(lease), Layout{header.data + header.low, header.size, 1, 1,
-                                                               &header.size, &one, "B", header.writable});
+    Ref memory = make_exporter(
+        state, std::move(lease),
+        Layout{header.data + header.low, header.size, 1, 1, &header.size, &one, "B", header.writable});
     const NumpyTable* const numpy = options.as_view ? nullptr : import_numpy(state.numpy);
     if (!numpy) {
         if (!options.as_view && !PyErr_ExceptionMatches(PyExc_ImportError)) throw PythonError();
@@ -158,8 +168,9 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
         return make_array_view(state, header, std::move(memory), shape, strides, code);
     }
     Ref dtype = decoded_dtype(state, *numpy, header, code);
-    Ref array = Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape, strides,
-                                                 header.data, header.writable ? array_writeable : 0, nullptr));
+    Ref array =
+        Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape, strides,
+                                         header.data, header.writable ? array_writeable : 0, nullptr));
     if (!array || numpy->set_base(array.get(), memory.release()) < 0) throw PythonError();
     if (!options.copy) return array;
     Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", "s", "K"));

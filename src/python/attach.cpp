@@ -22,8 +22,9 @@ namespace memchannel {
 namespace {
 
 #if PY_VERSION_HEX >= 0x030E0000
-// Without bounds the first attach of a thread state on the main thread parses /proc/self/maps (100 us and more).
-// The function came in 3.14.x and is looked up at run time, because the module must load in every 3.14.
+// Without bounds the first attach of a thread state on the main thread parses /proc/self/maps (100 us and
+// more). The function came in 3.14.x and is looked up at run time, because the module must load in
+// every 3.14.
 void give_stack_bounds(PyThreadState* state) noexcept {
     using SetStackProtection = int (*)(PyThreadState*, void*, size_t);
     static const auto set = reinterpret_cast<SetStackProtection>(
@@ -131,14 +132,16 @@ void InterpreterHost::warn_abandoned(OwnerId owner, std::size_t leases,
     Ref names = Ref::steal(PyUnicode_FromString(""));
     for (const std::uint64_t channel : channels) {
         if (!names) break;
-        names = Ref::steal(PyUnicode_FromFormat("%U%s%llu", names.get(), PyUnicode_GetLength(names.get()) ? ", " : "",
+        names = Ref::steal(PyUnicode_FromFormat("%U%s%llu", names.get(),
+                                                PyUnicode_GetLength(names.get()) ? ", " : "",
                                                 static_cast<unsigned long long>(channel)));
     }
     if (!names ||
-        PyErr_WarnFormat(PyExc_ResourceWarning, 1,
-                         "interpreter %lld ended while %zu of its buffers were lent (channels: %U); their memory "
-                         "stays allocated until the process ends",
-                         static_cast<long long>(owner), leases, names.get()) < 0) {
+        PyErr_WarnFormat(
+            PyExc_ResourceWarning, 1,
+            "interpreter %lld ended while %zu of its buffers were lent (channels: %U); their memory "
+            "stays allocated until the process ends",
+            static_cast<long long>(owner), leases, names.get()) < 0) {
         PyErr_WriteUnraisable(nullptr);
     }
 }
@@ -156,8 +159,10 @@ bool Anchor::make(PyInterpreterState* interpreter) noexcept {
 }
 
 void Anchor::drop(PyInterpreterState* interpreter) noexcept {
-    // CPython's own finalization may have deleted it already and its address may be in use again: compare ids.
-    for (PyThreadState* one = PyInterpreterState_ThreadHead(interpreter); one; one = PyThreadState_Next(one)) {
+    // CPython's own finalization may have deleted it already and its address may be in use again: compare
+    // ids.
+    for (PyThreadState* one = PyInterpreterState_ThreadHead(interpreter); one;
+         one = PyThreadState_Next(one)) {
         if (one == state_ && PyThreadState_GetID(one) == id_) {
             PyThreadState_Clear(one);
             PyThreadState_Delete(one);

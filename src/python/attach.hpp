@@ -1,5 +1,5 @@
-// Thread states: leaving and entering interpreters. Every difference between CPython 3.13, 3.14 and 3.15 in that
-// matter is hidden here.
+// Thread states: leaving and entering interpreters. Every difference between CPython 3.13, 3.14 and 3.15 in
+// that matter is hidden here.
 #pragma once
 
 #include "core/host.hpp"
@@ -11,7 +11,8 @@ namespace memchannel {
 OwnerId current_interpreter() noexcept;
 
 // PyEval_RestoreThread for a thread that may have to stay away for ever. CPython 3.13 ends such a thread with
-// pthread_exit (Python/ceval_gil.c, take_gil), which unwinds C++ frames; 3.14 and later hang it. We hang it too.
+// pthread_exit (Python/ceval_gil.c, take_gil), which unwinds C++ frames; 3.14 and later hang it. We hang it
+// too.
 void reattach(PyThreadState* state) noexcept;
 
 class Detached {

@@ -2,9 +2,9 @@
 #include <bit>
 #include <cstring>
 
+#include "core/registry.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
-#include "core/registry.hpp"
 
 namespace memchannel {
 
@@ -52,14 +52,16 @@ bool names_objects(const char* format) noexcept {
 void check_lendable(PyObject* object, const Py_buffer& buffer) {
     if (buffer.suboffsets) {
         PyErr_Format(PyExc_BufferError,
-                     "cannot send the indirect (PIL-style) buffer of %R: copy it into a plain one first", object);
+                     "cannot send the indirect (PIL-style) buffer of %R: copy it into a plain one first",
+                     object);
         throw PythonError();
     }
     if (buffer.format && names_objects(buffer.format)) {
-        PyErr_Format(PyExc_TypeError,
-                     "cannot send a buffer of Python objects (format '%s'): objects belong to one interpreter; send "
-                     "numbers, or the object over a memchannel.Channel",
-                     buffer.format);
+        PyErr_Format(
+            PyExc_TypeError,
+            "cannot send a buffer of Python objects (format '%s'): objects belong to one interpreter; send "
+            "numbers, or the object over a memchannel.Channel",
+            buffer.format);
         throw PythonError();
     }
 }
@@ -67,7 +69,8 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
 [[noreturn]] void explain_no_buffer(ModuleState& state, PyObject* object) {
     const NumpyTable* numpy = loaded_numpy(state.numpy);
     if (numpy && numpy->is_array(object)) {
-        // The buffer protocol has no letter for datetime64, object, bfloat16, ... (numpy/_core/src/multiarray/buffer.c)
+        // The buffer protocol has no letter for datetime64, object, bfloat16, ...
+        // (numpy/_core/src/multiarray/buffer.c)
         Ref dtype = Ref::steal(PyObject_GetAttrString(object, "dtype"));
         Ref cause = Ref::steal(PyErr_GetRaisedException());
         if (dtype) {
@@ -120,8 +123,8 @@ Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease) {
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
     return make_exporter(state, std::move(lease),
-                         Layout{header.data, header.len, header.itemsize, static_cast<int>(header.ndim), shape,
-                                strides, reinterpret_cast<const char*>(strides + header.ndim)});
+                         Layout{header.data, header.len, header.itemsize, static_cast<int>(header.ndim),
+                                shape, strides, reinterpret_cast<const char*>(strides + header.ndim)});
 }
 
 }  // namespace memchannel

@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "arguments.hpp"
-#include "module.hpp"
 #include "core/registry.hpp"
+#include "module.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -14,8 +14,7 @@ namespace memchannel {
 namespace {
 
 struct End {
-    PyObject_HEAD
-    Channel* channel;  // one count
+    PyObject_HEAD Channel* channel;  // one count
     Side side;
     ModuleState* state;  // lives as long as the type, which the object keeps alive
     PyObject* weak_references;
@@ -27,9 +26,12 @@ Codec codec_of(const Channel& channel) noexcept { return static_cast<Codec>(chan
 
 const char* codec_name(const Channel& channel) noexcept {
     switch (codec_of(channel)) {
-        case Codec::buffer: return "MemChannel";
-        case Codec::array: return "ArrayChannel";
-        default: return "Channel";
+        case Codec::buffer:
+            return "MemChannel";
+        case Codec::array:
+            return "ArrayChannel";
+        default:
+            return "Channel";
     }
 }
 
@@ -115,7 +117,8 @@ PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given, Py
 PyObject* end_recv_nowait(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        const Arguments<3> arguments("recv_nowait", {"default", "copy", "as_view"}, 1, 0, values, given, keywords);
+        const Arguments<3> arguments("recv_nowait", {"default", "copy", "as_view"}, 1, 0, values, given,
+                                     keywords);
         const RecvOptions options = parse_options(channel, arguments);
         Message message;
         const Status status = channel.try_recv(current_interpreter(), message);
@@ -227,9 +230,9 @@ PyObject* end_statistics(PyObject* self, PyObject*) {
         return PyObject_CallMethod(
             module.get(), "ChannelStatistics", "nnnOKKOONNN", static_cast<Py_ssize_t>(now.queued),
             static_cast<Py_ssize_t>(now.waiting_receivers), static_cast<Py_ssize_t>(now.waiting_senders),
-            capacity.get(), static_cast<unsigned long long>(now.sent), static_cast<unsigned long long>(now.received),
-            receivers.get(), senders.get(), PyBool_FromLong(now.recv_over), PyBool_FromLong(now.send_over),
-            PyBool_FromLong(now.poisoned));
+            capacity.get(), static_cast<unsigned long long>(now.sent),
+            static_cast<unsigned long long>(now.received), receivers.get(), senders.get(),
+            PyBool_FromLong(now.recv_over), PyBool_FromLong(now.send_over), PyBool_FromLong(now.poisoned));
     });
 }
 
@@ -246,8 +249,9 @@ PyObject* end_repr(PyObject* self) {
         name = Ref::steal(PyUnicode_FromFormat(" '%s'", channel.traits().name.c_str()));
     }
     if (!name) return nullptr;
-    const char* const side = end(self)->side == Side::recv ? "RecvChannel of " :
-                             end(self)->side == Side::send ? "SendChannel of " : "";
+    const char* const side = end(self)->side == Side::recv   ? "RecvChannel of "
+                             : end(self)->side == Side::send ? "SendChannel of "
+                                                             : "";
     if (!channel.of_this_process()) {
         return PyUnicode_FromFormat("<%s%s %llu%U of the parent process>", side, codec_name(channel),
                                     static_cast<unsigned long long>(channel.id()), name.get());
@@ -257,7 +261,8 @@ PyObject* end_repr(PyObject* self) {
 }
 
 Py_hash_t end_hash(PyObject* self) {
-    const auto hash = static_cast<Py_hash_t>(channel_of(self).id() * 4 + static_cast<unsigned>(end(self)->side));
+    const auto hash =
+        static_cast<Py_hash_t>(channel_of(self).id() * 4 + static_cast<unsigned>(end(self)->side));
     return hash == -1 ? -2 : hash;
 }
 
@@ -286,7 +291,8 @@ void end_dealloc(PyObject* self) {
 }
 
 PyObject* end_richcompare(PyObject* self, PyObject* other, int operation) {
-    if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(other)->tp_dealloc != Py_TYPE(self)->tp_dealloc) {
+    if ((operation != Py_EQ && operation != Py_NE) ||
+        Py_TYPE(other)->tp_dealloc != Py_TYPE(self)->tp_dealloc) {
         Py_RETURN_NOTIMPLEMENTED;
     }
     const EndRef right = end_of(*end(self)->state, other);
@@ -324,8 +330,8 @@ PyObject* new_channel(PyTypeObject* type, Codec codec, PyObject* arguments, PyOb
     int rendezvous = 0;
     const char* release = "eager";
     const char* name = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$psz", const_cast<char**>(names), &maxsize, &rendezvous,
-                                     &release, &name)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$psz", const_cast<char**>(names), &maxsize,
+                                     &rendezvous, &release, &name)) {
         return nullptr;
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
@@ -338,7 +344,8 @@ PyObject* new_channel(PyTypeObject* type, Codec codec, PyObject* arguments, PyOb
                              name ? name : ""};
         PyObject* const module = PyType_GetModuleByDef(type, &core_module);
         if (!module) return nullptr;
-        return end_object(type, state_of_module(module), Channel::make(std::move(traits)), Side::both).release();
+        return end_object(type, state_of_module(module), Channel::make(std::move(traits)), Side::both)
+            .release();
     });
 }
 
@@ -352,8 +359,8 @@ Handle<Channel> find_channel(PyObject* id) {
     if (number == static_cast<unsigned long long>(-1) && PyErr_Occurred()) throw PythonError();
     Handle<Channel> channel = registry().channels.find(number);
     if (!channel) {
-        PyErr_Format(PyExc_ValueError, "there is no channel %llu: it was never made, or nobody holds an end of it",
-                     number);
+        PyErr_Format(PyExc_ValueError,
+                     "there is no channel %llu: it was never made, or nobody holds an end of it", number);
         throw PythonError();
     }
     return channel;
@@ -363,7 +370,8 @@ template <Side side>
 PyObject* open_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"id", nullptr};
     PyObject* id;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!", const_cast<char**>(names), &PyLong_Type, &id)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!", const_cast<char**>(names), &PyLong_Type,
+                                     &id)) {
         return nullptr;
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
@@ -382,22 +390,25 @@ PyCFunction cast(Function function) noexcept {
 
 constexpr int fast = METH_FASTCALL | METH_KEYWORDS;
 
-#define MEMCHANNEL_SEND_METHODS                                                                                  \
-    {"send", cast(end_send), fast,                                                                               \
-     "send(obj, timeout=None)\n--\n\nSend obj, waiting for room at most timeout seconds."},                      \
-        {"send_nowait", end_send_nowait, METH_O,                                                                 \
+#define MEMCHANNEL_SEND_METHODS                                                             \
+    {"send", cast(end_send), fast,                                                          \
+     "send(obj, timeout=None)\n--\n\nSend obj, waiting for room at most timeout seconds."}, \
+        {"send_nowait", end_send_nowait, METH_O,                                            \
          "send_nowait(obj)\n--\n\nSend obj if there is room now; returns whether it was sent."}
-#define MEMCHANNEL_RECV_METHODS                                                                                  \
-    {"recv", cast(end_recv), fast,                                                                               \
-     "recv(timeout=None, *, copy=False, as_view=False)\n--\n\nReceive, waiting at most timeout seconds."},       \
-        {"recv_nowait", cast(end_recv_nowait), fast,                                                             \
-         "recv_nowait(default=None, *, copy=False, as_view=False)\n--\n\nReceive what is there, or default."}
-#define MEMCHANNEL_COMMON_METHODS                                                                                \
-    {"close", end_close, METH_NOARGS,                                                                            \
-     "close()\n--\n\nLeave this end for the whole interpreter; returns whether it was associated."},             \
-        {"statistics", end_statistics, METH_NOARGS, "statistics()\n--\n\nA snapshot: ChannelStatistics."},       \
-        {"__enter__", end_enter, METH_NOARGS, nullptr}, {"__exit__", end_exit, METH_VARARGS, nullptr},           \
-        {"__reduce__", end_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}
+#define MEMCHANNEL_RECV_METHODS                                                                            \
+    {"recv", cast(end_recv), fast,                                                                         \
+     "recv(timeout=None, *, copy=False, as_view=False)\n--\n\nReceive, waiting at most timeout seconds."}, \
+        {"recv_nowait", cast(end_recv_nowait), fast,                                                       \
+         "recv_nowait(default=None, *, copy=False, as_view=False)\n--\n\nReceive what is there, or "       \
+         "default."}
+#define MEMCHANNEL_COMMON_METHODS                                                                          \
+    {"close", end_close, METH_NOARGS,                                                                      \
+     "close()\n--\n\nLeave this end for the whole interpreter; returns whether it was associated."},       \
+        {"statistics", end_statistics, METH_NOARGS, "statistics()\n--\n\nA snapshot: ChannelStatistics."}, \
+        {"__enter__", end_enter, METH_NOARGS, nullptr}, {"__exit__", end_exit, METH_VARARGS, nullptr},     \
+        {"__reduce__", end_reduce, METH_NOARGS, nullptr}, {                                                \
+        nullptr, nullptr, 0, nullptr                                                                       \
+    }
 
 PyMethodDef recv_methods[] = {MEMCHANNEL_RECV_METHODS, MEMCHANNEL_COMMON_METHODS};
 PyMethodDef send_methods[] = {MEMCHANNEL_SEND_METHODS, MEMCHANNEL_COMMON_METHODS};
@@ -423,15 +434,18 @@ PyMemberDef end_members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-#define MEMCHANNEL_COMMON_SLOTS                                                                              \
-    {Py_tp_dealloc, reinterpret_cast<void*>(end_dealloc)}, {Py_tp_repr, reinterpret_cast<void*>(end_repr)},  \
-        {Py_tp_hash, reinterpret_cast<void*>(end_hash)},                                                     \
-        {Py_tp_richcompare, reinterpret_cast<void*>(end_richcompare)},                                       \
-        {Py_sq_length, reinterpret_cast<void*>(end_length)},                                                 \
-        {Py_nb_bool, reinterpret_cast<void*>(end_truth)}, {Py_tp_members, end_members}
-#define MEMCHANNEL_ITERATION_SLOTS                                        \
-    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)},             \
-        {Py_tp_iternext, reinterpret_cast<void*>(end_next)}
+#define MEMCHANNEL_COMMON_SLOTS                                                                             \
+    {Py_tp_dealloc, reinterpret_cast<void*>(end_dealloc)}, {Py_tp_repr, reinterpret_cast<void*>(end_repr)}, \
+        {Py_tp_hash, reinterpret_cast<void*>(end_hash)},                                                    \
+        {Py_tp_richcompare, reinterpret_cast<void*>(end_richcompare)},                                      \
+        {Py_sq_length, reinterpret_cast<void*>(end_length)},                                                \
+        {Py_nb_bool, reinterpret_cast<void*>(end_truth)}, {                                                 \
+        Py_tp_members, end_members                                                                          \
+    }
+#define MEMCHANNEL_ITERATION_SLOTS                              \
+    {Py_tp_iter, reinterpret_cast<void*>(PyObject_SelfIter)}, { \
+        Py_tp_iternext, reinterpret_cast<void*>(end_next)       \
+    }
 
 PyType_Slot recv_slots[] = {
     MEMCHANNEL_COMMON_SLOTS,
@@ -451,13 +465,13 @@ PyType_Slot send_slots[] = {
     {0, nullptr},
 };
 
-#define MEMCHANNEL_CHANNEL_SLOTS(codec, doc)                                                      \
-    {                                                                                             \
-        MEMCHANNEL_COMMON_SLOTS, MEMCHANNEL_ITERATION_SLOTS,                                      \
+#define MEMCHANNEL_CHANNEL_SLOTS(codec, doc)                                                         \
+    {                                                                                                \
+        MEMCHANNEL_COMMON_SLOTS, MEMCHANNEL_ITERATION_SLOTS,                                         \
             {Py_tp_new, reinterpret_cast<void*>(channel_new<codec>)}, {Py_tp_methods, both_methods}, \
-            {Py_tp_getset, channel_getset}, {Py_tp_doc, const_cast<char*>(doc)}, {                \
-            0, nullptr                                                                            \
-        }                                                                                         \
+            {Py_tp_getset, channel_getset}, {Py_tp_doc, const_cast<char*>(doc)}, {                   \
+            0, nullptr                                                                               \
+        }                                                                                            \
     }
 #define MEMCHANNEL_SIGNATURE "(maxsize=0, *, rendezvous=False, release='eager', name=None)\n--\n\n"
 
@@ -465,8 +479,9 @@ PyType_Slot mem_slots[] = MEMCHANNEL_CHANNEL_SLOTS(
     Codec::buffer, "MemChannel" MEMCHANNEL_SIGNATURE
                    "Sends anything with a buffer; gives read-only CrossInterpreterViews of the same memory.");
 PyType_Slot array_slots[] = MEMCHANNEL_CHANNEL_SLOTS(
-    Codec::array, "ArrayChannel" MEMCHANNEL_SIGNATURE
-                  "Sends arrays; gives read-only numpy arrays over the same memory, with dtype, shape and strides.");
+    Codec::array,
+    "ArrayChannel" MEMCHANNEL_SIGNATURE
+    "Sends arrays; gives read-only numpy arrays over the same memory, with dtype, shape and strides.");
 PyType_Slot object_slots[] = MEMCHANNEL_CHANNEL_SLOTS(
     Codec::object, "Channel" MEMCHANNEL_SIGNATURE
                    "Sends picklable objects; the arrays and buffers inside them travel without a copy.");
@@ -491,9 +506,15 @@ Ref make_end(ModuleState& state, Handle<Channel> channel, Side side) {
     PyTypeObject* type = side == Side::recv ? state.recv_type : state.send_type;
     if (side == Side::both) {
         switch (codec_of(*channel)) {
-            case Codec::buffer: type = state.mem_channel_type; break;
-            case Codec::array: type = state.array_channel_type; break;
-            case Codec::object: type = state.object_channel_type; break;
+            case Codec::buffer:
+                type = state.mem_channel_type;
+                break;
+            case Codec::array:
+                type = state.array_channel_type;
+                break;
+            case Codec::object:
+                type = state.object_channel_type;
+                break;
         }
     }
     return end_object(type, state, std::move(channel), side);
@@ -508,12 +529,14 @@ Ref take_end(ModuleState& state, Channel& channel, Side side) {
 
 PyObject* open_end(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<4> arguments("_open_end", {"id", "side", "process", "codec"}, 4, 4, values, given, nullptr);
+        const Arguments<4> arguments("_open_end", {"id", "side", "process", "codec"}, 4, 4, values, given,
+                                     nullptr);
         if (PyLong_AsUnsignedLongLong(arguments[2]) != registry().process_token) {
             if (PyErr_Occurred()) return nullptr;
-            PyErr_SetString(PyExc_RuntimeError,
-                            "this end of a channel was pickled in another process: channels connect the interpreters of "
-                            "one process only");
+            PyErr_SetString(
+                PyExc_RuntimeError,
+                "this end of a channel was pickled in another process: channels connect the interpreters of "
+                "one process only");
             return nullptr;
         }
         const long side = PyLong_AsLong(arguments[1]);
@@ -521,7 +544,8 @@ PyObject* open_end(PyObject* module, PyObject* const* values, Py_ssize_t given) 
             if (!PyErr_Occurred()) PyErr_Format(PyExc_ValueError, "no side %ld", side);
             return nullptr;
         }
-        return make_end(state_of_module(module), find_channel(arguments[0]), static_cast<Side>(side)).release();
+        return make_end(state_of_module(module), find_channel(arguments[0]), static_cast<Side>(side))
+            .release();
     });
 }
 
@@ -530,8 +554,10 @@ bool add_channel_types(PyObject* module, ModuleState& state) noexcept {
         PyTypeObject** slot;
         PyType_Spec* spec;
     } types[] = {
-        {&state.recv_type, &recv_spec},           {&state.send_type, &send_spec},
-        {&state.mem_channel_type, &mem_spec},     {&state.array_channel_type, &array_spec},
+        {&state.recv_type, &recv_spec},
+        {&state.send_type, &send_spec},
+        {&state.mem_channel_type, &mem_spec},
+        {&state.array_channel_type, &array_spec},
         {&state.object_channel_type, &object_spec},
     };
     for (const auto& one : types) {

@@ -19,8 +19,8 @@ Message one_part(MessageKind kind, const std::function<LeaseRef(const HeaderSink
 
 // (payload: bytes, items: list) as the codecs' dumps() return it.
 Message composite(ModuleState& state, Loader loader, PyObject* dumped, const LendTerms& terms) {
-    if (!PyTuple_Check(dumped) || PyTuple_GET_SIZE(dumped) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(dumped, 0)) ||
-        !PyList_Check(PyTuple_GET_ITEM(dumped, 1))) {
+    if (!PyTuple_Check(dumped) || PyTuple_GET_SIZE(dumped) != 2 ||
+        !PyBytes_Check(PyTuple_GET_ITEM(dumped, 0)) || !PyList_Check(PyTuple_GET_ITEM(dumped, 1))) {
         PyErr_SetString(PyExc_TypeError, "a codec must return (bytes, list)");
         throw PythonError();
     }
@@ -35,7 +35,8 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
         array = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "O", object)) : Ref();
         if (!array) throw PythonError();
         numpy = loaded_numpy(state.numpy);
-        if (!numpy || !numpy->is_array(array.get())) return composite(state, Loader::array, array.get(), terms);
+        if (!numpy || !numpy->is_array(array.get()))
+            return composite(state, Loader::array, array.get(), terms);
     }
     return one_part(MessageKind::array,
                     [&](const HeaderSink& sink) { return encode_array(state, array.get(), terms, sink); });
@@ -54,10 +55,13 @@ Message encode_object(ModuleState& state, PyObject* object, const LendTerms& ter
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms) {
     switch (codec) {
         case Codec::buffer:
-            return one_part(MessageKind::buffer,
-                            [&](const HeaderSink& sink) { return encode_buffer(state, object, terms, sink); });
-        case Codec::array: return encode_for_array_channel(state, object, terms);
-        case Codec::object: return encode_object(state, object, terms, 0);
+            return one_part(MessageKind::buffer, [&](const HeaderSink& sink) {
+                return encode_buffer(state, object, terms, sink);
+            });
+        case Codec::array:
+            return encode_for_array_channel(state, object, terms);
+        case Codec::object:
+            return encode_object(state, object, terms, 0);
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: unknown codec");
     throw PythonError();
@@ -69,8 +73,10 @@ Ref decode(ModuleState& state, const Message& message, const RecvOptions& option
             return make_view(state, decode_buffer(state, message.header().data(), message.take_lease(0)));
         case MessageKind::array:
             return decode_array(state, message.header().data(), message.take_lease(0), options);
-        case MessageKind::composite: return decode_composite(state, message, options);
-        case MessageKind::simple: return decode_simple(message);
+        case MessageKind::composite:
+            return decode_composite(state, message, options);
+        case MessageKind::simple:
+            return decode_simple(message);
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
     throw PythonError();

@@ -1,8 +1,8 @@
 // What each kind of channel puts into header and leases, and takes out again.
 #pragma once
 
-#include "lease_buffer.hpp"
 #include "core/message.hpp"
+#include "lease_buffer.hpp"
 
 namespace memchannel {
 

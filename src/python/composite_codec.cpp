@@ -59,10 +59,12 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
     return part;
 }
 
-Ref decode_part(ModuleState& state, const Message& message, const PartHeader& part, const RecvOptions& options) {
+Ref decode_part(ModuleState& state, const Message& message, const PartHeader& part,
+                const RecvOptions& options) {
     const std::byte* const at = message.header().data() + part.offset;
     switch (part.kind) {
-        case PartKind::array: return decode_array(state, at, message.take_lease(part.index), options);
+        case PartKind::array:
+            return decode_array(state, at, message.take_lease(part.index), options);
         case PartKind::buffer: {
             Ref exporter = decode_buffer(state, at, message.take_lease(part.index));
             Ref view = Ref::steal(PyMemoryView_FromObject(exporter.get()));
@@ -107,7 +109,8 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
     std::memcpy(base + payload_at, PyBytes_AS_STRING(payload), payload_size);
     for (std::size_t i = 0; i < parts.size(); ++i) {
         Part& part = parts[i];
-        std::memcpy(base + sizeof(CompositeHeader) + i * sizeof(PartHeader), &part.header, sizeof(PartHeader));
+        std::memcpy(base + sizeof(CompositeHeader) + i * sizeof(PartHeader), &part.header,
+                    sizeof(PartHeader));
         if (!part.bytes.empty()) std::memcpy(base + part.header.offset, part.bytes.data(), part.bytes.size());
         if (part.rider) {
             message.add_rider(std::move(part.rider), static_cast<Side>(part.header.side));

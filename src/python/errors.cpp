@@ -6,7 +6,9 @@ namespace memchannel {
 
 namespace {
 
-unsigned long long number(const Channel& channel) noexcept { return static_cast<unsigned long long>(channel.id()); }
+unsigned long long number(const Channel& channel) noexcept {
+    return static_cast<unsigned long long>(channel.id());
+}
 
 const char* verb(Side side) noexcept { return side == Side::recv ? "receiving" : "sending"; }
 
@@ -42,7 +44,8 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
                         verb(side), id);
             return;
         case Status::ended:
-            raise_named(state, "EndOfChannel", "channel %llu has ended: every sender left and it is drained", id);
+            raise_named(state, "EndOfChannel", "channel %llu has ended: every sender left and it is drained",
+                        id);
             return;
         case Status::broken:
             raise_named(state, "BrokenChannelError", "channel %llu has no receivers any more", id);
@@ -51,22 +54,25 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
             raise_poisoned(state, channel);
             return;
         case Status::ending:
-            PyErr_Format(PyExc_RuntimeError, "%s on channel %llu gave up: this interpreter is ending", verb(side),
-                         id);
+            PyErr_Format(PyExc_RuntimeError, "%s on channel %llu gave up: this interpreter is ending",
+                         verb(side), id);
             return;
         case Status::misused:
-            PyErr_Format(PyExc_ValueError, "channel %llu is a broadcast channel: receive from broadcast()", id);
+            PyErr_Format(PyExc_ValueError, "channel %llu is a broadcast channel: receive from broadcast()",
+                         id);
             return;
         default:
-            PyErr_Format(PyExc_SystemError, "unexpected outcome %d on channel %llu", static_cast<int>(status), id);
+            PyErr_Format(PyExc_SystemError, "unexpected outcome %d on channel %llu", static_cast<int>(status),
+                         id);
     }
 }
 
 bool check_process(const Channel& channel) noexcept {
     if (channel.of_this_process()) return true;
-    PyErr_Format(PyExc_RuntimeError,
-                 "channel %llu belongs to the parent process: channels do not survive os.fork(); make a new one",
-                 number(channel));
+    PyErr_Format(
+        PyExc_RuntimeError,
+        "channel %llu belongs to the parent process: channels do not survive os.fork(); make a new one",
+        number(channel));
     return false;
 }
 

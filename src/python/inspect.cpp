@@ -1,8 +1,8 @@
 #include "inspect.hpp"
 
 #include "arguments.hpp"
-#include "core/block.hpp"
 #include "channel_types.hpp"
+#include "core/block.hpp"
 #include "core/registry.hpp"
 #include "wait.hpp"
 
@@ -11,9 +11,9 @@ namespace memchannel {
 PyObject* stats(PyObject*, PyObject*) {
     const LeaseCounts leases = registry().owners.counts();
     const BlockCounts blocks = block_counts();
-    return Py_BuildValue("(nnnnnnnnnn)", leases.live, leases.lent, leases.returned, leases.abandoned, leases.bytes_lent,
-                         registry().bytes_copied.load(), registry().channels.size(), registry().waiters.size(),
-                         blocks.live, blocks.bytes);
+    return Py_BuildValue("(nnnnnnnnnn)", leases.live, leases.lent, leases.returned, leases.abandoned,
+                         leases.bytes_lent, registry().bytes_copied.load(), registry().channels.size(),
+                         registry().waiters.size(), blocks.live, blocks.bytes);
 }
 
 PyObject* lent_by(PyObject*, PyObject* interpreter) {
@@ -34,7 +34,8 @@ PyObject* lent_by(PyObject*, PyObject* interpreter) {
 
 PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given, nullptr);
+        const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,
+                                     nullptr);
         const long long id = PyLong_AsLongLong(arguments[0]);
         if (id == -1 && PyErr_Occurred()) return nullptr;
         Deadline deadline = Deadline::never();
@@ -60,10 +61,9 @@ PyObject* waits(PyObject*, PyObject*) {
         Ref list = Ref::steal(PyList_New(0));
         if (!list) return nullptr;
         for (const Waiting& one : registry().waiters.snapshot()) {
-            Ref item = Ref::steal(Py_BuildValue("(LlsKd)", static_cast<long long>(one.interpreter),
-                                                static_cast<long>(one.thread), one.verb,
-                                                static_cast<unsigned long long>(one.object),
-                                                static_cast<double>(now - one.since_ns) / 1e9));
+            Ref item = Ref::steal(Py_BuildValue(
+                "(LlsKd)", static_cast<long long>(one.interpreter), static_cast<long>(one.thread), one.verb,
+                static_cast<unsigned long long>(one.object), static_cast<double>(now - one.since_ns) / 1e9));
             if (!item || PyList_Append(list.get(), item.get()) < 0) return nullptr;
         }
         return list.release();

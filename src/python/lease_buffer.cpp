@@ -1,7 +1,7 @@
 #include "lease_buffer.hpp"
 
-#include "numpy_abi.hpp"
 #include "core/registry.hpp"
+#include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
 #include "view.hpp"
 
@@ -12,7 +12,8 @@ namespace {
 class PythonLease final : public OwnedLease {
    public:
     PythonLease(Owner& owner, const Py_buffer& buffer, const LendTerms& terms) noexcept
-        : OwnedLease(owner, static_cast<std::size_t>(buffer.len), terms.channel, terms.deferred), buffer_(buffer) {}
+        : OwnedLease(owner, static_cast<std::size_t>(buffer.len), terms.channel, terms.deferred),
+          buffer_(buffer) {}
     PythonLease(Owner& owner, PyObject* object, std::size_t nbytes, const LendTerms& terms) noexcept
         : OwnedLease(owner, nbytes, terms.channel, terms.deferred), object_(Py_NewRef(object)) {}
 

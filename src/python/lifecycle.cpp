@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "errors.hpp"
 #include "core/registry.hpp"
+#include "errors.hpp"
 
 // What another copy of this library finds us by.
 extern "C" __attribute__((visibility("default"))) const char memchannel_core_identity = 'm';
@@ -16,7 +16,8 @@ namespace memchannel {
 
 namespace {
 
-// One per interpreter, leaked: CPython's exit callbacks may come twice, and in any order with our module's end.
+// One per interpreter, leaked: CPython's exit callbacks may come twice, and in any order with our module's
+// end.
 struct Ending {
     OwnerId interpreter;
     PyInterpreterState* state;
@@ -50,8 +51,8 @@ PyObject* at_exit(PyObject* capsule, PyObject*) {
 
 void at_exit_late(void* ending) { end_interpreter(*static_cast<Ending*>(ending)); }
 
-// Runs before CPython joins the interpreter's threads (threading._shutdown), which would otherwise wait for those
-// parked in our calls.
+// Runs before CPython joins the interpreter's threads (threading._shutdown), which would otherwise wait for
+// those parked in our calls.
 PyObject* wake_waiters(PyObject* capsule, PyObject*) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         registry().waiters.end(ending_of(capsule)->interpreter);
@@ -62,21 +63,24 @@ PyObject* wake_waiters(PyObject* capsule, PyObject*) {
 PyMethodDef at_exit_method = {"_memchannel_at_exit", at_exit, METH_NOARGS, nullptr};
 PyMethodDef wake_method = {"_memchannel_wake_waiters", wake_waiters, METH_NOARGS, nullptr};
 
-bool register_callback(const char* module_name, const char* function, PyMethodDef& method, PyObject* capsule) noexcept {
+bool register_callback(const char* module_name, const char* function, PyMethodDef& method,
+                       PyObject* capsule) noexcept {
     Ref callback = Ref::steal(PyCFunction_New(&method, capsule));
     Ref module = callback ? Ref::steal(PyImport_ImportModule(module_name)) : Ref();
-    Ref result = module ? Ref::steal(PyObject_CallMethod(module.get(), function, "O", callback.get())) : Ref();
+    Ref result =
+        module ? Ref::steal(PyObject_CallMethod(module.get(), function, "O", callback.get())) : Ref();
     return static_cast<bool>(result);
 }
 
 bool arrange_end(Ending& ending) noexcept {
     Ref capsule = Ref::steal(PyCapsule_New(&ending, nullptr, nullptr));
     if (!capsule) return false;
-    // Python's atexit is the hook that counts: PyUnstable_AtExit comes after the modules' globals are gone, too
-    // late for views in them. It stays as the net for interpreters whose atexit module was cleared.
+    // Python's atexit is the hook that counts: PyUnstable_AtExit comes after the modules' globals are gone,
+    // too late for views in them. It stays as the net for interpreters whose atexit module was cleared.
     if (!register_callback("atexit", "register", at_exit_method, capsule.get())) return false;
     if (PyUnstable_AtExit(ending.state, at_exit_late, &ending) < 0) return false;
-    if (ending.interpreter == 0) return true;  // threads of the main interpreter go on waiting, as in queue.Queue
+    if (ending.interpreter == 0)
+        return true;  // threads of the main interpreter go on waiting, as in queue.Queue
     return register_callback("threading", "_register_atexit", wake_method, capsule.get());
 }
 
@@ -86,7 +90,8 @@ struct Search {
 
 int collect_name(dl_phdr_info* info, std::size_t, void* search) {
     try {
-        if (info->dlpi_name && *info->dlpi_name) static_cast<Search*>(search)->names.emplace_back(info->dlpi_name);
+        if (info->dlpi_name && *info->dlpi_name)
+            static_cast<Search*>(search)->names.emplace_back(info->dlpi_name);
     } catch (const std::bad_alloc&) {
         return 1;
     }
@@ -111,9 +116,12 @@ bool check_only_copy() noexcept {
             if (!library) continue;
             const void* const identity = dlsym(library, "memchannel_core_identity");
             dlclose(library);
-            if (!identity || identity == &memchannel_core_identity || path_of(identity) == path_of(&memchannel_core_identity)) continue;
+            if (!identity || identity == &memchannel_core_identity ||
+                path_of(identity) == path_of(&memchannel_core_identity))
+                continue;
             PyErr_Format(PyExc_ImportError,
-                         "two copies of memchannel in one process: %s is loaded already, this one is %s. Each would know "
+                         "two copies of memchannel in one process: %s is loaded already, this one is %s. "
+                         "Each would know "
                          "nothing of the other's channels; remove one of the installations",
                          path_of(identity).c_str(), path_of(&memchannel_core_identity).c_str());
             return false;

@@ -35,7 +35,8 @@ int clear(PyObject* module) {
     return 0;
 }
 
-// Also after a failed exec, and without a clear() before: CPython calls m_free alone when an interpreter ends.
+// Also after a failed exec, and without a clear() before: CPython calls m_free alone when an interpreter
+// ends.
 void free_module(void* module) {
     ModuleState& state = state_of_module(static_cast<PyObject*>(module));
     clear_state(state);

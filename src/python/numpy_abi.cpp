@@ -16,7 +16,8 @@ NumpyTable* fetch(NumpyTable*& slot) noexcept {
     if (!api) return nullptr;
     const unsigned int version = reinterpret_cast<unsigned int (*)()>(api[0])();
     if (version >> 24 != abi_2 >> 24) {
-        PyErr_Format(PyExc_ImportError, "memchannel needs NumPy 2.x; this interpreter's NumPy has C ABI 0x%x", version);
+        PyErr_Format(PyExc_ImportError, "memchannel needs NumPy 2.x; this interpreter's NumPy has C ABI 0x%x",
+                     version);
         return nullptr;
     }
     auto* table = new (std::nothrow) NumpyTable();

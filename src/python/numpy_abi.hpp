@@ -1,7 +1,8 @@
-// The few entries of NumPy's public C ABI (2.x) that the array codec needs, declared here so that the extension
-// builds without NumPy and works with each interpreter's own NumPy: the table is fetched at run time and belongs
-// to one interpreter. Layout and indices: NumPy's ndarraytypes.h and the generated __multiarray_api.h, which NumPy
-// keeps stable within an ABI version; the version is checked when the table is fetched.
+// The few entries of NumPy's public C ABI (2.x) that the array codec needs, declared here so that the
+// extension builds without NumPy and works with each interpreter's own NumPy: the table is fetched at run
+// time and belongs to one interpreter. Layout and indices: NumPy's ndarraytypes.h and the generated
+// __multiarray_api.h, which NumPy keeps stable within an ABI version; the version is checked when the table
+// is fetched.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,7 @@
 namespace memchannel {
 
 struct ArrayFields {
-    PyObject_HEAD
-    char* data;
+    PyObject_HEAD char* data;
     int nd;
     Py_ssize_t* dimensions;
     Py_ssize_t* strides;
@@ -22,8 +22,7 @@ struct ArrayFields {
 };
 
 struct DescrFields {
-    PyObject_HEAD
-    PyTypeObject* typeobj;
+    PyObject_HEAD PyTypeObject* typeobj;
     char kind;
     char type;
     char byteorder;
@@ -35,13 +34,13 @@ struct DescrFields {
     PyObject* metadata;
 };
 
-inline constexpr int array_owns_data = 0x0004;           // NPY_ARRAY_OWNDATA
-inline constexpr int array_writeable = 0x0400;           // NPY_ARRAY_WRITEABLE
-inline constexpr int array_write_back = 0x2000;          // NPY_ARRAY_WRITEBACKIFCOPY
-inline constexpr std::uint64_t descr_has_objects = 0x01; // NPY_ITEM_REFCOUNT
-inline constexpr int type_object = 17;                   // NPY_OBJECT
-inline constexpr int type_half = 23;                     // NPY_HALF, the last of the numeric ones
-inline constexpr int type_string_dtype = 2056;           // NPY_VSTRING
+inline constexpr int array_owns_data = 0x0004;            // NPY_ARRAY_OWNDATA
+inline constexpr int array_writeable = 0x0400;            // NPY_ARRAY_WRITEABLE
+inline constexpr int array_write_back = 0x2000;           // NPY_ARRAY_WRITEBACKIFCOPY
+inline constexpr std::uint64_t descr_has_objects = 0x01;  // NPY_ITEM_REFCOUNT
+inline constexpr int type_object = 17;                    // NPY_OBJECT
+inline constexpr int type_half = 23;                      // NPY_HALF, the last of the numeric ones
+inline constexpr int type_string_dtype = 2056;            // NPY_VSTRING
 
 inline ArrayFields* array_fields(PyObject* array) noexcept { return reinterpret_cast<ArrayFields*>(array); }
 inline DescrFields* descr_fields(PyObject* descr) noexcept { return reinterpret_cast<DescrFields*>(descr); }

@@ -31,8 +31,8 @@ class Ref {
     PyObject* object_ = nullptr;
 };
 
-// Keeps the exception of the current thread state across code that must neither see nor change it. Construct it
-// after attaching: the exception lives in the thread state.
+// Keeps the exception of the current thread state across code that must neither see nor change it. Construct
+// it after attaching: the exception lives in the thread state.
 class ErrorScope {
    public:
     ErrorScope() noexcept : saved_(PyErr_GetRaisedException()) {}

@@ -34,7 +34,8 @@ void add_case(ModuleState& state, Cases& cases, PyObject* item) {
     const EndRef end = end_of(state, target);
     const Side side = object ? Side::send : Side::recv;
     if (!end || !(static_cast<int>(end.side) & static_cast<int>(side))) {
-        PyErr_Format(PyExc_TypeError, "select() takes receiving ends and (sending end, object) pairs, not %R", item);
+        PyErr_Format(PyExc_TypeError, "select() takes receiving ends and (sending end, object) pairs, not %R",
+                     item);
         throw PythonError();
     }
     if (!check_process(*end.channel)) throw PythonError();
@@ -81,7 +82,8 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             timeout = values[given + i];
         }
         if (given == 0) {
-            PyErr_SetString(PyExc_ValueError, "select() of nothing would wait for ever: give it at least one end");
+            PyErr_SetString(PyExc_ValueError,
+                            "select() of nothing would wait for ever: give it at least one end");
             return nullptr;
         }
         Deadline deadline = Deadline::never();

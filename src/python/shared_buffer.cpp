@@ -13,8 +13,7 @@ namespace memchannel {
 namespace {
 
 struct SharedBuffer {
-    PyObject_HEAD
-    Block* block;  // one count
+    PyObject_HEAD Block* block;  // one count
 };
 
 Block* block_of(PyObject* self) noexcept { return reinterpret_cast<SharedBuffer*>(self)->block; }
@@ -22,7 +21,8 @@ Block* block_of(PyObject* self) noexcept { return reinterpret_cast<SharedBuffer*
 PyObject* shared_buffer_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"nbytes", nullptr};
     Py_ssize_t nbytes;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n:SharedBuffer", const_cast<char**>(names), &nbytes)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n:SharedBuffer", const_cast<char**>(names),
+                                     &nbytes)) {
         return nullptr;
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
@@ -50,8 +50,8 @@ void shared_buffer_dealloc(PyObject* self) {
 }
 
 int shared_buffer_getbuffer(PyObject* self, Py_buffer* view, int flags) {
-    return PyBuffer_FillInfo(view, self, block_of(self)->data(), static_cast<Py_ssize_t>(block_of(self)->nbytes()), 0,
-                             flags);
+    return PyBuffer_FillInfo(view, self, block_of(self)->data(),
+                             static_cast<Py_ssize_t>(block_of(self)->nbytes()), 0, flags);
 }
 
 Py_ssize_t shared_buffer_length(PyObject* self) { return static_cast<Py_ssize_t>(block_of(self)->nbytes()); }
@@ -67,18 +67,16 @@ PyType_Slot shared_buffer_slots[] = {
     {Py_tp_repr, reinterpret_cast<void*>(shared_buffer_repr)},
     {Py_sq_length, reinterpret_cast<void*>(shared_buffer_length)},
     {Py_bf_getbuffer, reinterpret_cast<void*>(shared_buffer_getbuffer)},
-    {Py_tp_doc, const_cast<char*>("SharedBuffer(nbytes)\n--\n\n"
-                                  "Zeroed memory, aligned to 64 bytes, that belongs to no interpreter.\n\n"
-                                  "Counted by the core: sending it never switches interpreters to give it back, and\n"
-                                  "it outlives the interpreter that made it. Its size never changes.")},
+    {Py_tp_doc,
+     const_cast<char*>("SharedBuffer(nbytes)\n--\n\n"
+                       "Zeroed memory, aligned to 64 bytes, that belongs to no interpreter.\n\n"
+                       "Counted by the core: sending it never switches interpreters to give it back, and\n"
+                       "it outlives the interpreter that made it. Its size never changes.")},
     {0, nullptr},
 };
 
 PyType_Spec shared_buffer_spec = {
-    "memchannel.SharedBuffer",
-    sizeof(SharedBuffer),
-    0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    "memchannel.SharedBuffer", sizeof(SharedBuffer), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     shared_buffer_slots,
 };
 
@@ -133,14 +131,15 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
         Block* block = nullptr;
         for (PyObject* at = array; numpy && at && !block;) {
             block = shared_buffer_block(state, at);
-            at = numpy->is_array(at)                         ? borrowed_memory_of(at)
+            at = numpy->is_array(at)                          ? borrowed_memory_of(at)
                  : PyObject_TypeCheck(at, &PyMemoryView_Type) ? PyMemoryView_GET_BASE(at)
                                                               : nullptr;
         }
         if (!block || !numpy->is_array(array)) {
-            PyErr_SetString(PyExc_TypeError,
-                            "only memory that belongs to no interpreter can be lent writable: make the array with "
-                            "memchannel.empty(), zeros() or array()");
+            PyErr_SetString(
+                PyExc_TypeError,
+                "only memory that belongs to no interpreter can be lent writable: make the array with "
+                "memchannel.empty(), zeros() or array()");
             return nullptr;
         }
         const ArrayFields* const fields = array_fields(array);
@@ -149,7 +148,8 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
             return nullptr;
         }
         const auto itemsize = static_cast<std::size_t>(descr_fields(fields->descr)->elsize);
-        auto part = WritablePart::claim(Handle<Block>::share(block), extent_of(fields, itemsize, block->data()));
+        auto part =
+            WritablePart::claim(Handle<Block>::share(block), extent_of(fields, itemsize, block->data()));
         if (!part) {
             PyErr_SetString(PyExc_BufferError, "this block overlaps one that is lent writable already");
             return nullptr;
@@ -158,9 +158,9 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
         const Py_ssize_t one = 1;
         Ref memory = make_exporter(state, LeaseRef(std::move(part)),
                                    Layout{block->data(), size, 1, 1, &size, &one, "B", true});
-        Ref claimed = Ref::steal(numpy->new_from_descr(numpy->array_type, Py_NewRef(fields->descr), fields->nd,
-                                                       fields->dimensions, fields->strides, fields->data,
-                                                       array_writeable, nullptr));
+        Ref claimed = Ref::steal(numpy->new_from_descr(numpy->array_type, Py_NewRef(fields->descr),
+                                                       fields->nd, fields->dimensions, fields->strides,
+                                                       fields->data, array_writeable, nullptr));
         if (!claimed || numpy->set_base(claimed.get(), memory.release()) < 0) return nullptr;
         return claimed.release();
     });

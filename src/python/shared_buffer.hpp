@@ -1,4 +1,5 @@
-// SharedBuffer: memory that belongs to no interpreter, as a Python object; and exclusive writable blocks of it.
+// SharedBuffer: memory that belongs to no interpreter, as a Python object; and exclusive writable blocks of
+// it.
 #pragma once
 
 #include "core/block.hpp"

@@ -119,19 +119,30 @@ Ref read_tuple(Reader& in) {
 Ref read(Reader& in) {
     Ref object;
     switch (in.number<char>()) {
-        case 'N': return Ref::borrow(Py_None);
-        case 'T': return Ref::borrow(Py_True);
-        case 'F': return Ref::borrow(Py_False);
-        case 'i': object = Ref::steal(PyLong_FromLongLong(in.number<long long>())); break;
-        case 'd': object = Ref::steal(PyFloat_FromDouble(in.number<double>())); break;
-        case 's': object = read_text(in); break;
+        case 'N':
+            return Ref::borrow(Py_None);
+        case 'T':
+            return Ref::borrow(Py_True);
+        case 'F':
+            return Ref::borrow(Py_False);
+        case 'i':
+            object = Ref::steal(PyLong_FromLongLong(in.number<long long>()));
+            break;
+        case 'd':
+            object = Ref::steal(PyFloat_FromDouble(in.number<double>()));
+            break;
+        case 's':
+            object = read_text(in);
+            break;
         case 'b': {
             const auto size = in.number<std::uint32_t>();
             object = Ref::steal(PyBytes_FromStringAndSize(in.raw(size), size));
             break;
         }
-        case '(': return read_tuple(in);
-        default: PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
+        case '(':
+            return read_tuple(in);
+        default:
+            PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
     }
     if (!object) throw PythonError();
     return object;

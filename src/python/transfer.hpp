@@ -1,8 +1,8 @@
 // Blocking sends and receives of Python objects: the core's halves with a wait between them.
 #pragma once
 
-#include "core/channel.hpp"
 #include "codecs.hpp"
+#include "core/channel.hpp"
 #include "wait.hpp"
 
 namespace memchannel {

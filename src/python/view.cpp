@@ -12,8 +12,7 @@ namespace {
 // ---- the exporter
 
 struct Exporter {
-    PyObject_VAR_HEAD
-    Lease* lease;  // one count
+    PyObject_VAR_HEAD Lease* lease;  // one count
     void* data;
     Py_ssize_t len;
     Py_ssize_t itemsize;
@@ -38,7 +37,8 @@ int exporter_getbuffer(PyObject* self, Py_buffer* view, int flags) {
     auto* exporter = reinterpret_cast<Exporter*>(self);
     view->obj = nullptr;
     if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE && !exporter->writable) {
-        PyErr_SetString(PyExc_BufferError, "memory received from another interpreter is read-only: copy it to change it");
+        PyErr_SetString(PyExc_BufferError,
+                        "memory received from another interpreter is read-only: copy it to change it");
         return -1;
     }
     view->buf = exporter->data;
@@ -52,11 +52,11 @@ int exporter_getbuffer(PyObject* self, Py_buffer* view, int flags) {
     view->suboffsets = nullptr;
     view->internal = nullptr;
     const bool strided_ok = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
-    const char order = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS     ? 'C'
-                       : (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS   ? 'F'
+    const char order = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS       ? 'C'
+                       : (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS     ? 'F'
                        : (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS ? 'A'
-                       : strided_ok                                            ? '\0'
-                                                                               : 'C';
+                       : strided_ok                                             ? '\0'
+                                                                                : 'C';
     if (order && !PyBuffer_IsContiguous(view, order)) {
         PyErr_SetString(PyExc_BufferError, "the memory is not contiguous as requested");
         return -1;
@@ -80,7 +80,8 @@ PyType_Slot exporter_slots[] = {
     {Py_tp_dealloc, reinterpret_cast<void*>(exporter_dealloc)},
     {Py_tp_repr, reinterpret_cast<void*>(exporter_repr)},
     {Py_bf_getbuffer, reinterpret_cast<void*>(exporter_getbuffer)},
-    {Py_tp_doc, const_cast<char*>("The holder of memory that another interpreter lends; exports it read-only.")},
+    {Py_tp_doc,
+     const_cast<char*>("The holder of memory that another interpreter lends; exports it read-only.")},
     {0, nullptr},
 };
 
@@ -94,9 +95,9 @@ PyType_Spec exporter_spec = {
 
 // ---- the view
 //
-// memoryview's own code tests for its exact type in many places (Objects/memoryobject.c: memoryiter, richcompare,
-// hash, count, index, getbuffer of consumers), so each of them goes through a plain memoryview on the same managed
-// buffer, which costs nothing but the object.
+// memoryview's own code tests for its exact type in many places (Objects/memoryobject.c: memoryiter,
+// richcompare, hash, count, index, getbuffer of consumers), so each of them goes through a plain memoryview
+// on the same managed buffer, which costs nothing but the object.
 
 Ref plain(PyObject* view) noexcept {
     return Ref::steal(PyObject_CallOneArg(state_of_type(Py_TYPE(view)).to_readonly, view));
@@ -105,7 +106,8 @@ Ref plain(PyObject* view) noexcept {
 PyMemoryViewObject* fields(PyObject* view) noexcept { return reinterpret_cast<PyMemoryViewObject*>(view); }
 
 bool released(PyObject* view) noexcept {
-    return fields(view)->flags & _Py_MEMORYVIEW_RELEASED || fields(view)->mbuf->flags & _Py_MANAGED_BUFFER_RELEASED;
+    return fields(view)->flags & _Py_MEMORYVIEW_RELEASED ||
+           fields(view)->mbuf->flags & _Py_MANAGED_BUFFER_RELEASED;
 }
 
 PyObject* view_iter(PyObject* self) {
@@ -143,7 +145,8 @@ Py_hash_t view_hash(PyObject* self) {
 }
 
 int view_getbuffer(PyObject* self, Py_buffer* buffer, int flags) {
-    // Consumers hold the plain view, so that ours can be released while they live, as memoryview's users expect.
+    // Consumers hold the plain view, so that ours can be released while they live, as memoryview's users
+    // expect.
     buffer->obj = nullptr;
     Ref memory = plain(self);
     return memory ? PyObject_GetBuffer(memory.get(), buffer, flags) : -1;
@@ -167,12 +170,12 @@ PyObject* view_repr(PyObject* self) {
     Ref shape = Ref::steal(PyObject_GetAttrString(self, "shape"));
     Ref owner = Ref::steal(PyObject_GetAttrString(self, "interpreter"));
     if (!shape || !owner) return nullptr;
-    return PyUnicode_FromFormat("<CrossInterpreterView of interpreter %S: format '%s', shape %R>", owner.get(),
-                                fields(self)->view.format, shape.get());
+    return PyUnicode_FromFormat("<CrossInterpreterView of interpreter %S: format '%s', shape %R>",
+                                owner.get(), fields(self)->view.format, shape.get());
 }
 
-// An unreleased view that dies as the last user of its lease is like an unclosed file. One that arrays or slices
-// still use is not: they give the memory back.
+// An unreleased view that dies as the last user of its lease is like an unclosed file. One that arrays or
+// slices still use is not: they give the memory back.
 void view_finalize(PyObject* self) {
     if (!fields(self)->mbuf || released(self) || fields(self)->mbuf->exports != 1) return;
     const ErrorScope errors;
@@ -199,7 +202,8 @@ PyObject* view_interpreter(PyObject* self, void*) {
 
 PyGetSetDef view_getset[] = {
     {"interpreter", view_interpreter, nullptr,
-     "The id of the interpreter that owns the memory; None for memory that belongs to no interpreter.", nullptr},
+     "The id of the interpreter that owns the memory; None for memory that belongs to no interpreter.",
+     nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -221,9 +225,10 @@ PyType_Slot view_slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(view_getbuffer)},
     {Py_tp_methods, view_methods},
     {Py_tp_getset, view_getset},
-    {Py_tp_doc, const_cast<char*>("A read-only memoryview of memory that belongs to another interpreter.\n\n"
-                                  "It keeps the exporting object and its interpreter alive; the buffer is given back in\n"
-                                  "that interpreter, once, after the last slice, array or re-export is gone.")},
+    {Py_tp_doc, const_cast<char*>(
+                    "A read-only memoryview of memory that belongs to another interpreter.\n\n"
+                    "It keeps the exporting object and its interpreter alive; the buffer is given back in\n"
+                    "that interpreter, once, after the last slice, array or re-export is gone.")},
     {0, nullptr},
 };
 
@@ -236,8 +241,8 @@ PyType_Spec view_spec = {
     view_slots,
 };
 
-// memoryview lacks Py_TPFLAGS_BASETYPE; it has it for the length of this one call. The type object is static and
-// shared by all interpreters, hence the process-wide lock.
+// memoryview lacks Py_TPFLAGS_BASETYPE; it has it for the length of this one call. The type object is static
+// and shared by all interpreters, hence the process-wide lock.
 PyTypeObject* make_view_type(PyObject* module) noexcept {
     static std::mutex base_flag;
     std::unique_lock lock(base_flag, std::try_to_lock);
@@ -291,7 +296,8 @@ Lease* exporter_lease(PyObject* object) noexcept {
 }
 
 bool add_view_types(PyObject* module, ModuleState& state) noexcept {
-    state.exporter_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &exporter_spec, nullptr));
+    state.exporter_type =
+        reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &exporter_spec, nullptr));
     if (!state.exporter_type) return false;
     state.view_type = make_view_type(module);
     if (!state.view_type) return false;

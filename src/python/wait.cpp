@@ -13,12 +13,12 @@ namespace {
 // A signal that arrives just before the thread parks interrupts nothing: look once more after this long.
 constexpr std::int64_t first_look_ns = 50'000'000;
 
-// Handlers run in the main thread only. After a fork the forking thread is the child's main one, for the kernel
-// and for CPython alike.
+// Handlers run in the main thread only. After a fork the forking thread is the child's main one, for the
+// kernel and for CPython alike.
 bool on_main_thread() noexcept { return syscall(SYS_gettid) == getpid(); }
 
-// PyErr_CheckSignals does nothing in a subinterpreter (Python/pystate.c, _Py_ThreadCanHandleSignals), not even on
-// the main thread: visit the main interpreter.
+// PyErr_CheckSignals does nothing in a subinterpreter (Python/pystate.c, _Py_ThreadCanHandleSignals), not
+// even on the main thread: visit the main interpreter.
 int check_signals() noexcept {
     PyInterpreterState* const main_interpreter = PyInterpreterState_Main();
     if (PyInterpreterState_Get() == main_interpreter) return PyErr_CheckSignals();
@@ -36,7 +36,8 @@ int check_signals() noexcept {
             if (keyboard_interrupt) {
                 PyErr_Clear();
             } else {
-                PyErr_WriteUnraisable(nullptr);  // objects of the main interpreter cannot be raised in another
+                PyErr_WriteUnraisable(
+                    nullptr);  // objects of the main interpreter cannot be raised in another
             }
         }
     }
@@ -63,7 +64,8 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
     }
     // PyThread's own limit for timed waits is PY_TIMEOUT_MAX microseconds.
     if (seconds * 1e6 > static_cast<double>(PY_TIMEOUT_MAX) || seconds > 9e9) {
-        PyErr_Format(PyExc_OverflowError, "timeout of %R seconds is too large; use None to wait for ever", timeout);
+        PyErr_Format(PyExc_OverflowError, "timeout of %R seconds is too large; use None to wait for ever",
+                     timeout);
         return false;
     }
     nowait = seconds == 0;

@@ -1,21 +1,21 @@
 // Blocking calls: detached waiting with signals served.
 #pragma once
 
-#include "errors.hpp"
 #include "core/waiter.hpp"
+#include "errors.hpp"
 
 namespace memchannel {
 
-// Seconds (float, int or None) as a deadline. False with ValueError (negative, nan), OverflowError (too large) or
-// TypeError. `nowait` tells that the value was zero.
+// Seconds (float, int or None) as a deadline. False with ValueError (negative, nan), OverflowError (too
+// large) or TypeError. `nowait` tells that the value was zero.
 bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept;
 
-// Waits, detached, until the call is settled (ok) or the deadline passes (timeout). interrupted: a signal handler
-// raised, and the exception is set.
+// Waits, detached, until the call is settled (ok) or the deadline passes (timeout). interrupted: a signal
+// handler raised, and the exception is set.
 Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept;
 
-// The call completed although a signal handler raised: KeyboardInterrupt is raised a little later instead. Any
-// other exception stays set (false).
+// The call completed although a signal handler raised: KeyboardInterrupt is raised a little later instead.
+// Any other exception stays set (false).
 bool postpone_interrupt() noexcept;
 
 }  // namespace memchannel
