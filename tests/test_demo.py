@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from typing import NotRequired, TypedDict, Unpack
+from typing import TypedDict
 
 import numpy as np
 import pytest
@@ -22,25 +22,23 @@ class Cell(TypedDict):
     dy: float
 
 
-class Search(Cell):
-    radius: float
-    directions: NotRequired[int]
-
-
 CELL: Cell = {"dx": 30.0, "dy": 30.0}
 
 
-def at_centre(elevation: NDArray[np.float64], **search: Unpack[Search]) -> float:
+def at_centre(
+    elevation: NDArray[np.float64], *, dx: float, dy: float, radius: float, directions: int = 32
+) -> float:
     """The sky-view factor of the middle cell of a square array."""
     rows, columns = elevation.shape
-    result = demo.sky_view_factor(elevation, **search)
+    result = demo.sky_view_factor(elevation, dx=dx, dy=dy, radius=radius, directions=directions)
     return float(result[rows // 2, columns // 2])
 
 
 def distances(cells: int, dx: float, dy: float) -> NDArray[np.float64]:
     """Metres from the middle cell of a square array of ``2 * cells + 1`` rows and columns."""
     steps = np.arange(-cells, cells + 1)
-    return np.hypot(steps[:, None] * dy, steps[None, :] * dx)
+    found: NDArray[np.float64] = np.hypot(steps[:, None] * dy, steps[None, :] * dx)
+    return found
 
 
 def reference(elevation: NDArray[np.float64], rays: tuple[demo.Ray, ...]) -> NDArray[np.float64]:
@@ -56,8 +54,7 @@ def reference(elevation: NDArray[np.float64], rays: tuple[demo.Ray, ...]) -> NDA
             seen = padded[pad + down : pad + down + rows, pad + right : pad + right + columns]
             horizon = np.maximum(horizon, np.arctan2(seen - elevation, distance))
         total += np.sin(horizon)
-    sky_view: NDArray[np.float64] = 1 - total / len(rays)
-    return sky_view
+    return 1 - total / len(rays)
 
 
 class TestSkyViewFactor:
@@ -118,7 +115,7 @@ class TestSkyViewFactor:
     def test_agrees_with_shifted_arrays(
         self, elevation: NDArray[np.float64], dx: float, dy: float, cells: float, directions: int
     ) -> None:
-        search: Search = {"dx": dx, "dy": dy, "radius": cells * max(dx, dy), "directions": directions}
+        search = demo.Search(dx=dx, dy=dy, radius=cells * max(dx, dy), directions=directions)
         rows, columns = demo.search_reach(**search)
         found = demo.sky_view_factor(elevation, **search)
         expected = reference(elevation, demo.horizon_rays(**search))
@@ -128,7 +125,7 @@ class TestSkyViewFactor:
 
     def test_cell_without_data(self) -> None:
         funnel = distances(12, 30.0, 30.0)
-        search = Search(dx=30.0, dy=30.0, radius=150.0)
+        search = demo.Search(dx=30.0, dy=30.0, radius=150.0, directions=32)
         without = demo.sky_view_factor(funnel, **search)
         funnel[0, 12] = np.nan  # in reach of no cell that has a value but those of its column
         funnel[12, 14] = np.nan
@@ -140,7 +137,7 @@ class TestSkyViewFactor:
     @pytest.mark.parametrize("dtype", ["i2", ">i2", "u1", "f4", "f8", "?"])
     def test_dtype_does_not_matter(self, dtype: str) -> None:
         heights = np.random.default_rng(7).integers(0, 2, (12, 12)).astype(dtype)
-        search = Search(dx=30.0, dy=30.0, radius=90.0)
+        search = demo.Search(dx=30.0, dy=30.0, radius=90.0, directions=32)
         expected = demo.sky_view_factor(heights.astype("f8"), **search)
         assert demo.sky_view_factor(heights, **search).tobytes() == expected.tobytes()
 
@@ -225,7 +222,7 @@ def test_blocks_with_halo_give_the_bits_of_the_whole(
     terrain: tuple[NDArray[np.int16], list[int]], radius: float
 ) -> None:
     elevation, cuts = terrain
-    search = Search(dx=30.0, dy=30.0, radius=radius, directions=8)
+    search = demo.Search(dx=30.0, dy=30.0, radius=radius, directions=8)
     whole = demo.sky_view_factor(elevation, **search)
     halo, _ = demo.search_reach(**search)
     pieces = []
@@ -276,7 +273,7 @@ class TestTerrain:
 class TestPicture:
     def test_shows_both_fields(self) -> None:
         terrain = demo.load_jacksboro(8)
-        sky_view = demo.sky_view_factor(terrain.elevation, dx=terrain.dx, dy=terrain.dy, radius=2000.0)
+        sky_view = demo.sky_view_factor(terrain.elevation, **terrain.search(radius=2000.0))
         figure = demo.draw(terrain, sky_view)
         assert [axes.get_title() for axes in figure.axes[:2]] == ["Elevation", "Sky-view factor"]
         shown = figure.axes[1].images[0].get_array()

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ray = tuple[tuple[int, int, float], ...]
+
+
+class Search(TypedDict):
+    """Where to look for horizons: the keyword arguments of the functions below."""
+
+    dx: float
+    dy: float
+    radius: float
+    directions: int
 
 
 def horizon_rays(*, dx: float, dy: float, radius: float, directions: int = 32) -> tuple[Ray, ...]:
@@ -124,12 +133,28 @@ def sky_view_factor(
         last = (row + 1) * columns - reach_columns
         if first < last:
             result[row, reach_columns : columns - reach_columns] = [
-                _visible_sky(heights, cell, flat_rays) for cell in range(first, last)
+                visible_sky(heights, cell, flat_rays) for cell in range(first, last)
             ]
     return result
 
 
-def _visible_sky(heights: list[float], cell: int, rays: list[list[tuple[int, float]]]) -> float:
+def visible_sky(heights: list[float], cell: int, rays: list[list[tuple[int, float]]]) -> float:
+    """Sky-view factor of one cell: the inner loop of `sky_view_factor`.
+
+    Parameters
+    ----------
+    heights : list of float
+        All elevations, row after row.
+    cell : int
+        Index of the cell in it.
+    rays : list of list of (int, float)
+        For each direction the cells seen from here: index minus `cell`, and distance in metres.
+
+    Returns
+    -------
+    float
+        NaN if the cell has no data.
+    """
     height = heights[cell]
     if math.isnan(height):
         return math.nan

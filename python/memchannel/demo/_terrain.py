@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memchannel.demo._sky_view import Search
+
 # WGS 84, the datum of the model: semi-major axis in metres, and flattening.
 _SEMI_MAJOR_AXIS = 6_378_137.0
 _FLATTENING = 1 / 298.257223563
@@ -36,6 +38,10 @@ class Terrain:
     elevation: NDArray[np.int16]
     dx: float
     dy: float
+
+    def search(self, *, radius: float, directions: int = 32) -> Search:
+        """Put together the keyword arguments of `sky_view_factor` for this grid; `radius` in metres."""
+        return Search(dx=self.dx, dy=self.dy, radius=radius, directions=directions)
 
 
 def metres_per_degree(latitude: float) -> tuple[float, float]:
