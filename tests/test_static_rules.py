@@ -28,7 +28,7 @@ SYSTEM_HEADERS = {
     f"<{name}.h>"
     for name in [
         *["errno", "fcntl", "poll", "pthread", "sched", "semaphore", "signal", "time", "unistd"],
-        *["sys/eventfd", "sys/mman", "sys/syscall", "sys/types"],
+        *["sys/eventfd", "sys/mman", "sys/random", "sys/syscall", "sys/types"],
     ]
 }
 
