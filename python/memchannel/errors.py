@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 
 __all__ = [
     "AbandonedLockError",
@@ -12,6 +11,7 @@ __all__ = [
     "EndOfChannel",
     "PoisonedChannelError",
     "RemoteError",
+    "RemoteTraceback",
 ]
 
 
@@ -60,28 +60,39 @@ class RemoteError(RuntimeError):
         return getattr(self, "__notes__", [])
 
 
+class RemoteTraceback(Exception):  # noqa: N818 - names what it carries
+    """Cause of an exception that came from another interpreter: the traceback of the other side, as text.
+
+    Attributes
+    ----------
+    formatted : str
+        The text.
+    """
+
+    def __init__(self, formatted: str) -> None:
+        super().__init__(formatted)
+        self.formatted = formatted
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.formatted}"""'
+
+
 def pack_exception(exc: BaseException | None) -> bytes:
     """Pickle an exception for another interpreter; text where it cannot be pickled."""
     if exc is None:
         return b""
-    try:
-        data = pickle.dumps(exc, 5)
-        pickle.loads(data)  # many exceptions pickle but cannot be made again
-        return data
-    except Exception:
-        text = "".join(traceback.format_exception(exc))
-        name = f"{type(exc).__module__}.{type(exc).__qualname__}"
-        return pickle.dumps(RemoteError(f"{name}: {exc}", name, text), 5)
+    from memchannel.exceptions import snapshot
+
+    return pickle.dumps(snapshot(exc), 5)
 
 
 def poisoned_error(channel: int, packed: bytes | None) -> PoisonedChannelError:
     """Make the error that operations on a poisoned channel raise."""
-    error = PoisonedChannelError(f"channel {channel} is poisoned")
-    if packed:
-        try:
-            cause = pickle.loads(packed)
-        except Exception as exc:
-            cause = RemoteError(f"the exception given to poison() cannot be made again here: {exc}")
-        error = PoisonedChannelError(f"channel {channel} is poisoned: {type(cause).__name__}: {cause}")
-        error.__cause__ = cause
+    if not packed:
+        return PoisonedChannelError(f"channel {channel} is poisoned")
+    from memchannel.exceptions import restore
+
+    taken = pickle.loads(packed)
+    error = PoisonedChannelError(f"channel {channel} is poisoned: {taken}")
+    error.__cause__ = restore(taken)
     return error

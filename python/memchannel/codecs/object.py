@@ -1,7 +1,7 @@
 """The object codec: pickle protocol 5 with arrays, buffers and channel ends beside the pickle, not in it.
 
-Arrays are taken out by ``reducer_override`` rather than left to NumPy's own reduction, which copies arrays that are
-not contiguous (``ndarray.__reduce_ex__`` falls back to ``tobytes``).
+Arrays are taken out by ``reducer_override`` rather than left to NumPy's own reduction, which copies arrays
+that are not contiguous (``ndarray.__reduce_ex__`` falls back to ``tobytes``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from typing import Any
 
 from memchannel import _core
 
-__all__ = ["dumps", "loads"]
+__all__ = ["ByValue", "dumps", "loads"]
 
 _ENDS = (_core.RecvChannel, _core.SendChannel, _core.MemChannel, _core.ArrayChannel, _core.Channel)
 
 # What a decode in progress takes its items from; nested decodes stack.
 _current = threading.local()
+
+
+class ByValue:
+    """Sent over a `Channel`, stands for `value`, functions and classes in it by value where they must be."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
 
 
 def _item(index: int) -> object:
@@ -54,7 +63,9 @@ class _Pickler(pickle.Pickler):
         if kind is _core.CrossInterpreterView:
             return self._refer(obj)
         if kind is memoryview:
-            raise pickle.PicklingError("a memoryview cannot be pickled: send it over a MemChannel, or as an array")
+            raise pickle.PicklingError(
+                "a memoryview cannot be pickled: send it over a MemChannel, or as an array"
+            )
         if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
             return self._refer((obj.take(), True))
         return NotImplemented
@@ -66,6 +77,10 @@ class _Pickler(pickle.Pickler):
 
 def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
     """Pickle `obj`; arrays and buffers of `lend_from` bytes and more come as items beside it."""
+    if type(obj) is ByValue:
+        from memchannel.codecs.functions import dumps_by_value
+
+        return dumps_by_value(obj.value, lend_from)
     items: list[Any] = []
     file = io.BytesIO()
     _Pickler(file, items, lend_from).dump(obj)

@@ -1,0 +1,179 @@
+"""Exceptions on their way from one interpreter to another: snapshots, and what is raised there."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from memchannel.codecs.functions import pickle_by_value
+from memchannel.errors import RemoteError, RemoteTraceback
+
+__all__ = ["ExceptionSnapshot", "restore", "snapshot"]
+
+# A module whose global of this name is true calls users' functions: its frames at the top of a traceback are
+# left out of the text.
+_HIDDEN = "_hidden_in_tracebacks"
+
+# Chains may be very long, an exception for each turn of a retry loop, and groups large: snapshots are taken
+# of about that many exceptions.
+_MOST_LINKED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionSnapshot:
+    """What another interpreter needs to know of an exception.
+
+    Attributes
+    ----------
+    type_name : str
+        Qualified name of its type, builtins without module: ``"KeyError"``, ``"subprocess.TimeoutExpired"``.
+    message : str
+        ``str(exc)``.
+    notes : tuple of str
+        What ``add_note`` added (PEP 678).
+    formatted : str
+        Traceback of the other side, with causes and groups, as Python prints it.
+    cause, context : ExceptionSnapshot or None
+        Snapshots of ``__cause__`` and ``__context__``.
+    exceptions : tuple of ExceptionSnapshot
+        Members of an exception group (PEP 654).
+    pickled : bytes or None
+        The exception itself, None if it cannot be pickled; used by `restore`.
+    """
+
+    type_name: str
+    message: str
+    notes: tuple[str, ...] = ()
+    formatted: str = field(default="", repr=False)
+    cause: ExceptionSnapshot | None = field(default=None, repr=False)
+    context: ExceptionSnapshot | None = field(default=None, repr=False)
+    exceptions: tuple[ExceptionSnapshot, ...] = field(default=(), repr=False)
+    pickled: bytes | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+def _type_name(exc: BaseException) -> str:
+    kind = type(exc)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:  # as traceback.format_exception does
+        return "<exception str() failed>"
+
+
+def _notes(exc: BaseException) -> tuple[str, ...]:
+    notes = getattr(exc, "__notes__", ())
+    if not isinstance(notes, (list, tuple)):
+        return (repr(notes),)
+    return tuple(note if isinstance(note, str) else repr(note) for note in notes)
+
+
+def _without_machinery(tb: TracebackType | None) -> TracebackType | None:
+    first = tb
+    while first is not None and first.tb_frame.f_globals.get(_HIDDEN) is True:
+        first = first.tb_next
+    return first or tb
+
+
+def _formatted(exc: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(type(exc), exc, _without_machinery(exc.__traceback__))
+    except Exception as failure:  # a broken __str__ or __notes__ of the user's
+        return f"{_type_name(exc)}: {_message(exc)}\n(its traceback cannot be formatted: {failure!r})\n"
+    return "".join(lines)
+
+
+def _pickled(exc: BaseException) -> bytes | None:
+    try:
+        return pickle_by_value(exc)
+    except Exception:
+        return None
+
+
+def snapshot(exc: BaseException) -> ExceptionSnapshot:
+    """Take what another interpreter needs to know of an exception; never fails for what the exception holds.
+
+    The snapshot holds strings, bytes and snapshots only, so that it can always be sent.
+    """
+    return _snapshot(exc, {})
+
+
+def _snapshot(exc: BaseException, taken: dict[int, ExceptionSnapshot | None]) -> ExceptionSnapshot:
+    taken[id(exc)] = None
+
+    def linked(other: BaseException | None) -> ExceptionSnapshot | None:
+        if other is None:
+            return None
+        if id(other) in taken:
+            return taken[id(other)]  # None inside a loop: chains made by hand may have them
+        return None if len(taken) > _MOST_LINKED else _snapshot(other, taken)
+
+    context = None if exc.__suppress_context__ else exc.__context__
+    members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    result = ExceptionSnapshot(
+        type_name=_type_name(exc),
+        message=exc.message if isinstance(exc, BaseExceptionGroup) else _message(exc),
+        notes=_notes(exc),
+        formatted=_formatted(exc),
+        cause=linked(exc.__cause__),
+        context=linked(context),
+        exceptions=tuple(filter(None, map(linked, members))),
+        pickled=_pickled(exc),
+    )
+    taken[id(exc)] = result
+    return result
+
+
+def restore(taken: ExceptionSnapshot) -> BaseException:
+    """Make the exception again, to be raised here.
+
+    Its ``__cause__`` is a `RemoteTraceback` with the text of the other side; what it was raised from there is
+    its ``__context__``. An exception that cannot be made again is a `RemoteError` with the same text, a group
+    with such members is a group of what could be made.
+    """
+    exc = _rebuilt(taken)
+    exc.__cause__ = RemoteTraceback(taken.formatted)
+    return exc
+
+
+def _rebuilt(taken: ExceptionSnapshot) -> BaseException:
+    exc = _unpickled(taken)
+    if exc is None and taken.exceptions and taken.type_name in ("ExceptionGroup", "BaseExceptionGroup"):
+        exc = BaseExceptionGroup(taken.message, [_rebuilt(member) for member in taken.exceptions])
+        _add_notes(exc, taken)
+    if exc is None:
+        exc = RemoteError(str(taken), taken.type_name, taken.formatted)
+        _add_notes(exc, taken)
+    if isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == len(taken.exceptions):
+        for member, member_taken in zip(exc.exceptions, taken.exceptions, strict=True):
+            _chain(member, member_taken)
+    _chain(exc, taken)
+    return exc
+
+
+def _chain(exc: BaseException, taken: ExceptionSnapshot) -> None:
+    earlier = taken.cause or taken.context
+    if earlier is not None and exc.__context__ is None:
+        exc.__context__ = _rebuilt(earlier)
+
+
+def _add_notes(exc: BaseException, taken: ExceptionSnapshot) -> None:
+    for note in taken.notes:
+        exc.add_note(note)
+
+
+def _unpickled(taken: ExceptionSnapshot) -> BaseException | None:
+    if taken.pickled is None:
+        return None
+    try:
+        exc = pickle.loads(taken.pickled)
+    except Exception:  # many exceptions pickle but cannot be made again
+        return None
+    return exc if isinstance(exc, BaseException) else None
