@@ -161,7 +161,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    built = {f"memchannel/_core{suffix}", f"memchannel/images/_gilstate{suffix}"}
+    built = {f"memchannel/_core{suffix}", f"memchannel/images/_capi{suffix}"}
     assert names == package_files(CHECKOUT / "python") | built
     assert "memchannel/py.typed" in names
     assert "memchannel/_core.pyi" in names

@@ -1,0 +1,247 @@
+"""What loading a copy of a shared object needs to know of its ELF file.
+
+Only the file's own bytes are read, by position: a file that shrinks meanwhile gives an error where a
+mapping would give SIGBUS. Layouts are those of the System V ABI (gABI, "Object Files" and "Dynamic
+Linking") and, for `DT_GNU_HASH`, of glibc's `elf/dl-lookup.c`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import sys
+from collections.abc import Iterable
+
+from ._errors import ImageError
+
+_PT_LOAD, _PT_DYNAMIC, _PT_GNU_RELRO = 1, 2, 0x6474E552
+_PF_X, _PF_W = 1, 2
+_DT_NEEDED, _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_STRSZ = 1, 2, 5, 6, 7, 8, 10
+_DT_SONAME, _DT_RPATH, _DT_TEXTREL, _DT_JMPREL, _DT_RUNPATH, _DT_FLAGS = 14, 15, 22, 23, 29, 30
+_DT_HASH, _DT_GNU_HASH, _DT_RELACOUNT = 4, 0x6FFFFEF5, 0x6FFFFFF9
+_DF_TEXTREL = 4
+_STB_GNU_UNIQUE = 10
+_SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = struct.Struct("<QQq")
+# e_machine, and the relocations that put a symbol's address into a word: absolute, GLOB_DAT, JUMP_SLOT.
+_MACHINES = {"x86_64": (62, (1, 6, 7)), "aarch64": (183, (257, 1025, 1026))}
+
+
+class Segment:
+    """One `PT_LOAD` entry: the file range `offset`, `size` lies at `address`, relative to the load base."""
+
+    __slots__ = ("address", "executable", "memory_size", "offset", "size", "writable")
+
+    def __init__(self, flags: int, offset: int, address: int, size: int, memory_size: int) -> None:
+        self.writable, self.executable = bool(flags & _PF_W), bool(flags & _PF_X)
+        self.offset, self.address, self.size, self.memory_size = offset, address, size, memory_size
+
+
+class ElfFile:
+    """An open 64-bit ELF file: its loadable segments and what its dynamic section says.
+
+    A context manager; the attributes stay after the file is closed.
+
+    Parameters
+    ----------
+    path : str
+        The file; `$ORIGIN` in its search path stands for its folder.
+
+    Raises
+    ------
+    ImageError
+        The file is truncated, not ELF, or for another machine.
+    OSError
+        The file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.stamp = self.current_stamp()
+            self._parse()
+        except struct.error as error:
+            self.close()
+            raise self._fail(f"malformed: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ElfFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes when it was opened."""
+        return self.stamp[0]
+
+    def current_stamp(self) -> tuple[int, int]:
+        """Size and time of the last change; equal to `stamp` as long as nobody wrote to the file."""
+        status = os.fstat(self.fd)
+        return status.st_size, status.st_mtime_ns
+
+    def _fail(self, what: str) -> ImageError:
+        return ImageError(f"{self.path}: {what}", path=self.path)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self.fd, size, offset) if size > 0 else b""
+        if len(data) != size:
+            raise self._fail(
+                f"truncated: {size} bytes wanted at offset {offset}, the file has {self.size}; "
+                "is it being installed just now? Otherwise install its package again"
+            )
+        return data
+
+    def _parse(self) -> None:
+        header = self._read(0, 64)
+        if header[:4] != b"\x7fELF":
+            raise self._fail("not a shared object (no ELF header)")
+        machine = struct.unpack_from("<H", header, 18)[0]
+        if header[4:6] != b"\x02\x01" or machine != _MACHINES[os.uname().machine][0]:
+            raise self._fail(
+                f"a shared object for another machine (ELF class {header[4]}, machine {machine}), "
+                f"not for {os.uname().machine}"
+            )
+        self._parse_segments(header)
+        self._parse_dynamic()
+
+    def _parse_segments(self, header: bytes) -> None:
+        table = struct.unpack_from("<Q", header, 32)[0]
+        entry_size, count = struct.unpack_from("<HH", header, 54)
+        entries = self._read(table, entry_size * count)
+        self.segments: list[Segment] = []
+        self.relro = range(0)  # addresses that become read-only once the linker is done
+        self._dynamic = (0, 0)
+        for i in range(count):
+            kind, flags, offset, address, _, size, memory_size = struct.unpack_from(
+                "<IIQQQQQ", entries, i * entry_size
+            )
+            if kind == _PT_LOAD:
+                if offset + size > self.size:
+                    self._read(offset, size)  # raises: the segment ends behind the end of the file
+                self.segments.append(Segment(flags, offset, address, size, memory_size))
+            elif kind == _PT_DYNAMIC:
+                self._dynamic = (offset, size)
+            elif kind == _PT_GNU_RELRO:
+                self.relro = range(address, address + memory_size)
+        if not self._dynamic[1]:
+            raise self._fail("not a shared object (no dynamic section)")
+
+    def _file_offset(self, address: int) -> int:
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                return segment.offset + address - segment.address
+        raise self._fail(f"malformed: address {address:#x} is in no segment")
+
+    def _parse_dynamic(self) -> None:
+        entries = list(struct.iter_unpack("<qQ", self._read(*self._dynamic)))
+        tags = dict(reversed(entries))  # of repeated tags the first counts
+        if _DT_STRTAB not in tags or _DT_SYMTAB not in tags:
+            raise self._fail("malformed: no dynamic string or symbol table")
+        self.strings_offset = self._file_offset(tags[_DT_STRTAB])
+        self.strings = self._read(self.strings_offset, tags.get(_DT_STRSZ, 0))
+        self.needed = [self._string(value) for tag, value in entries if tag == _DT_NEEDED]
+        self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
+        # ld.so(8): DT_RPATH counts only where there is no DT_RUNPATH.
+        search = tags.get(_DT_RUNPATH, tags.get(_DT_RPATH))
+        self.search_path = self._string(search).split(":") if search is not None else []
+        self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
+        self._undefined: dict[str, int] = {}  # name to index
+        self.unique: dict[
+            str, int
+        ] = {}  # symbols that are one per process: name to place of `st_info` in the file
+        self._parse_symbols(tags)
+        self.uses_python = any(re.match("_?Py[A-Z]", name) for name in self._undefined)
+        self._tags = tags
+
+    def _string(self, offset: int) -> str:
+        end = self.strings.find(b"\0", offset)
+        if end < 0:
+            raise self._fail(f"malformed: string {offset} is not in the string table")
+        return os.fsdecode(self.strings[offset:end])
+
+    def _parse_symbols(self, tags: dict[int, int]) -> None:
+        table = self._file_offset(tags[_DT_SYMTAB])
+        symbols = self._read(table, self._symbol_count(tags) * _SYMBOL.size)
+        for index, (name, info, _, section, _, _) in enumerate(_SYMBOL.iter_unpack(symbols)):
+            if section == 0 and name:
+                self._undefined[self._string(name)] = index
+            elif info >> 4 == _STB_GNU_UNIQUE:
+                self.unique[self._string(name)] = table + index * _SYMBOL.size + 4
+
+    def _symbol_count(self, tags: dict[int, int]) -> int:
+        """Count the dynamic symbols, of which only the hash tables tell the number."""
+        if _DT_GNU_HASH not in tags:
+            if _DT_HASH not in tags:
+                raise self._fail("malformed: no symbol hash table")
+            return int(struct.unpack("<I", self._read(self._file_offset(tags[_DT_HASH]) + 4, 4))[0])
+        table = self._file_offset(tags[_DT_GNU_HASH])
+        buckets, first_hashed, bloom_words, _ = struct.unpack("<4I", self._read(table, 16))
+        bucket_offset = table + 16 + 8 * bloom_words
+        last = max(struct.unpack(f"<{buckets}I", self._read(bucket_offset, 4 * buckets)), default=0)
+        if last < first_hashed:  # none is defined
+            return int(first_hashed)
+        # The chain of the last bucket ends with the last symbol, marked by an odd hash.
+        chains = bucket_offset + 4 * buckets
+        while self._read(chains + 4 * (last - first_hashed), 1)[0] % 2 == 0:
+            last += 1
+        return int(last) + 1
+
+    def references(self, names: Iterable[str]) -> list[tuple[str, int]]:
+        """Return where the linker puts the addresses of given undefined symbols: pairs of name and place.
+
+        The file must be open.
+        """
+        wanted = {self._undefined[name]: name for name in names if name in self._undefined}
+        if not wanted:
+            return []
+        kinds = _MACHINES[os.uname().machine][1]
+        tags = self._tags
+        first = tags.get(_DT_RELACOUNT, 0) * _RELOCATION.size  # those before it name no symbol
+        tables = [(tags.get(_DT_RELA), first, tags.get(_DT_RELASZ, 0))]
+        tables.append((tags.get(_DT_JMPREL), 0, tags.get(_DT_PLTRELSZ, 0)))
+        found = []
+        for table, start, size in tables:
+            if table is None:
+                continue
+            data = self._read(self._file_offset(table) + start, size - start)
+            for address, info, _ in _RELOCATION.iter_unpack(data):
+                if info >> 32 in wanted and info & 0xFFFFFFFF in kinds:
+                    found.append((wanted[info >> 32], address))
+        return found
+
+
+def unsupported_platform() -> str | None:
+    """Why private images cannot work on this platform, or None where they can."""
+    machine = os.uname().machine if hasattr(os, "uname") else "an unknown machine"
+    if sys.platform != "linux" or machine not in _MACHINES or sys.byteorder != "little":
+        return (
+            f"private images of extension modules need Linux on x86-64 or aarch64, this is {sys.platform} on "
+            f"{machine} ({sys.byteorder}-endian)"
+        )
+    if sys.maxsize < 2**32:
+        return "private images of extension modules need a 64-bit Python"
+    # musl finds needed libraries by file, not by SONAME, so that a copy would not find the loaded ones.
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not _glibc_version():
+        return "private images of extension modules need the GNU C library (this seems to be musl)"
+    if "t" in sys.abiflags:
+        return "private images of extension modules are not supported on free-threaded builds of Python"
+    return None
+
+
+def _glibc_version() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (OSError, ValueError):
+        return None
