@@ -243,6 +243,16 @@ void Channel::end_interpreter(OwnerId who) noexcept {
     guard.unlock();
 }
 
+MessageQueue Channel::drain() noexcept {
+    MessageQueue drained;
+    Guard guard(mutex_);
+    queue_.swap(drained);
+    while (Entry* entry = granted_.front()) granted_.remove(*entry);
+    refill();
+    if (queue_.empty() && sending_.over()) receivers_.settle_all(Status::ended);
+    return drained;
+}
+
 std::size_t Channel::size() const noexcept {
     Guard guard(mutex_);
     return queue_.size();

@@ -76,6 +76,8 @@ class Channel final : public Transferable {
     void poison(std::vector<std::byte> reason);
     std::vector<std::byte> poison_reason() const;
     void end_interpreter(OwnerId who) noexcept;
+    // Everything queued, taken out at once. Granted receivers find out when they finish.
+    MessageQueue drain() noexcept;
 
     std::size_t size() const noexcept;
     ChannelStatistics statistics() const;

@@ -16,6 +16,7 @@ struct Registry {
     OwnerTable owners;
     WaiterList waiters;
     ChannelTable channels;
+    Spin completion_spin;  // one for all: each completion is awaited once
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

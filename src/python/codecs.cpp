@@ -42,14 +42,25 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
                     [&](const HeaderSink& sink) { return encode_array(state, array.get(), terms, sink); });
 }
 
-}  // namespace
-
-Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
-    if (Message message = encode_simple(object)) return message;
-    PyObject* const codec = module_once(state.object_codec, "memchannel.codecs.object");
-    Ref dumped = codec ? Ref::steal(PyObject_CallMethod(codec, "dumps", "On", object, lend_from)) : Ref();
+// Objects that need pickle, through the dumps() of one of the codec modules.
+Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject* object, const LendTerms& terms,
+                Py_ssize_t lend_from) {
+    Ref dumped = codec ? Ref::steal(PyObject_CallMethod(codec, dumps, "On", object, lend_from)) : Ref();
     if (!dumped) throw PythonError();
     return composite(state, Loader::object, dumped.get(), terms);
+}
+
+Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms) {
+    if (Message message = encode_simple(object)) return message;
+    return pickled(state, module_once(state.object_codec, "memchannel.codecs.object"), "dumps", object, terms, 0);
+}
+
+}  // namespace
+
+Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
+    if (Message message = encode_simple(object)) return message;
+    return pickled(state, module_once(state.function_codec, "memchannel.codecs.functions"), "dumps_by_value", object,
+                   terms, lend_from);
 }
 
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms) {
@@ -61,7 +72,7 @@ Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerm
         case Codec::array:
             return encode_for_array_channel(state, object, terms);
         case Codec::object:
-            return encode_object(state, object, terms, 0);
+            return encode_object(state, object, terms);
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: unknown codec");
     throw PythonError();

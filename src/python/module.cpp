@@ -2,6 +2,7 @@
 #include "module.hpp"
 
 #include "channel_types.hpp"
+#include "completion_type.hpp"
 #include "inspect.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
@@ -22,6 +23,7 @@ int exec(PyObject* module) {
     if (!add_view_types(module, state)) return -1;
     if (!add_shared_buffer_type(module, state)) return -1;
     if (!add_channel_types(module, state)) return -1;
+    if (!add_completion_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
     return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
 }
@@ -52,6 +54,10 @@ PyMethodDef methods[] = {
     {"select", cast(select_function), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"_open_end", cast(open_end), METH_FASTCALL, nullptr},
     {"_claim_block", claim_block, METH_O, nullptr},
+    {"_submit", cast(submit_task), METH_FASTCALL, nullptr},
+    {"_work", cast(run_tasks), METH_FASTCALL, nullptr},
+    {"_drain_tasks", cast(drain_tasks), METH_FASTCALL, nullptr},
+    {"_lend", cast(lend), METH_FASTCALL, nullptr},
     {"_stats", stats, METH_NOARGS, nullptr},
     {"_lent_by", lent_by, METH_O, nullptr},
     {"_await_returned", cast(await_returned), METH_FASTCALL, nullptr},

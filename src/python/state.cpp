@@ -18,6 +18,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.to_readonly);
     Py_VISIT(state.array_codec);
     Py_VISIT(state.object_codec);
+    Py_VISIT(state.function_codec);
     Py_VISIT(state.dtypes);
     Py_VISIT(state.dtype_codes);
     return 0;
@@ -37,6 +38,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.to_readonly);
     Py_CLEAR(state.array_codec);
     Py_CLEAR(state.object_codec);
+    Py_CLEAR(state.function_codec);
     Py_CLEAR(state.dtypes);
     Py_CLEAR(state.dtype_codes);
 }

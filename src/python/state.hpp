@@ -23,6 +23,7 @@ struct ModuleState {
     PyObject* to_readonly;   // memoryview.toreadonly
     PyObject* array_codec;   // the module memchannel.codecs.array, once needed
     PyObject* object_codec;  // the module memchannel.codecs.object, once needed
+    PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
     PyObject* dtypes;        // dict: encoded dtype (bytes) -> numpy.dtype
     PyObject* dtype_codes;   // dict: numpy.dtype -> its encoding (bytes), for those that need one
     // Not Python objects:

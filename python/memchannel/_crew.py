@@ -1,0 +1,212 @@
+"""The workers behind a pool: threads of this interpreter, each running one other interpreter."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from typing import Any, NamedTuple
+
+from memchannel import _core, interpreters
+from memchannel._future import TaskFuture, stop_collector
+from memchannel._worker import LEND_FROM, Parts, WorkerSetup
+from memchannel.codecs.functions import by_reference, dump_function
+from memchannel.exceptions import restore
+
+__all__ = ["BrokenInterpreterPool", "Crew", "Shipment", "ship"]
+
+
+class BrokenInterpreterPool(BrokenExecutor):
+    """A worker could not start or ended; ``__cause__`` is the reason."""
+
+
+class Shipment(NamedTuple):
+    """A function on its way to workers."""
+
+    name: Any
+    """How workers find it, see ``_worker._resolve``; None if it comes in parts."""
+    parts: Parts | None
+    """Its pickle and the arrays and ends in it, if it has any."""
+
+
+def ship(fn: Callable[..., Any]) -> Shipment:
+    """Pickle a function, by reference where possible.
+
+    Raises
+    ------
+    TypeError
+        Not callable.
+    pickle.PicklingError
+        It cannot be pickled; the message names it and the part of it.
+    """
+    if hasattr(fn, "__qualname__") and not hasattr(fn, "__self__") and by_reference(fn):
+        return Shipment(f"{fn.__module__}:{fn.__qualname__}", None)
+    payload, items = dump_function(fn)
+    return Shipment(None, (payload, items)) if items else Shipment(payload, None)
+
+
+class _Terms(NamedTuple):
+    """What a pool was asked for."""
+
+    max_workers: int
+    packages: Any
+    initializer: Parts | None
+    initargs: tuple[Any, ...]
+    limit: int
+    name: str
+    reuse: bool
+
+
+_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+
+
+class Crew:
+    """Workers, started as tasks come, and the channel they take tasks from."""
+
+    def __init__(self, terms: _Terms) -> None:
+        self.terms = terms
+        self.channel: _core.Channel[Any] = _core.Channel(release="deferred", name=terms.name)
+        # Associated with the receiving side, so that it is not over when a worker leaves to be replaced.
+        self.channel.recv_nowait()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._broken: BaseException | None = None
+        self._shut_down = False
+        self._by_name: dict[Callable[..., Any], Shipment] = {}
+        _watch_exit()
+        _crews.add(self)
+
+    # ---- tasks
+
+    def ship(self, fn: Callable[..., Any]) -> Shipment:
+        """`ship`, remembering functions that are sent by reference."""
+        try:
+            known = self._by_name.get(fn)
+        except TypeError:  # not hashable
+            return ship(fn)
+        if known is not None:
+            return known
+        shipment = ship(fn)
+        if isinstance(shipment.name, str):
+            self._by_name[fn] = shipment
+        return shipment
+
+    def submit(
+        self, name: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, lend_from: int = LEND_FROM
+    ) -> TaskFuture:
+        """Queue a task."""
+        if self._broken is not None:
+            raise self.broken_error()
+        if self._shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        try:
+            future = TaskFuture(_core._submit(self.channel, (name, args, kwargs), lend_from), self)
+        except ValueError:
+            if self._shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown") from None
+            raise
+        if len(self._threads) < self.terms.max_workers:
+            self._start_worker()
+        return future
+
+    def lend(self, array: Any) -> Any:
+        """Give a read-only array over the same memory that any number of tasks can carry under one lease."""
+        return _core._lend(self.channel, array)
+
+    # ---- workers
+
+    def _start_worker(self) -> None:
+        with self._lock:
+            now = self.channel.statistics()
+            if self._shut_down or now.queued <= now.waiting_receivers:
+                return
+            number = len(self._threads)
+            if number >= self.terms.max_workers:
+                return
+            thread = threading.Thread(
+                target=_serve, name=f"{self.terms.name}_{number}", args=(self, number), daemon=False
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def setup(self) -> WorkerSetup:
+        """Tell what a worker is told before its first task."""
+        return WorkerSetup(self.terms.initializer, self.terms.initargs, self.terms.limit)
+
+    @property
+    def over(self) -> bool:
+        """Whether a worker that ends need not be replaced."""
+        return self._broken is not None or (self._shut_down and not len(self.channel))
+
+    def break_down(self, reason: BaseException) -> None:
+        """No task runs any more: those queued, and those submitted later, fail with `broken_error`."""
+        with self._lock:
+            if self._broken is None:
+                self._broken = reason
+        _core._drain_tasks(self.channel, False)
+        self.channel.ends[1].close()
+
+    def broken_error(self) -> BrokenInterpreterPool:
+        """Make the error of a task that no worker will run."""
+        cause = self._broken
+        if cause is None:
+            return BrokenInterpreterPool("the worker that ran the task ended before it was done")
+        error = BrokenInterpreterPool(f"a worker of pool {self.terms.name!r} could not start: {cause}")
+        error.__cause__ = cause
+        return error
+
+    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+        """Take no more tasks; run what is queued, or cancel it; wait for the workers to end."""
+        with self._lock:
+            self._shut_down = True
+        if cancel_futures:
+            _core._drain_tasks(self.channel, True)
+        self.channel.ends[1].close()
+        if wait:
+            for thread in list(self._threads):
+                if thread is not threading.current_thread():
+                    thread.join()
+
+
+def _serve(crew: Crew, number: int) -> None:
+    """Run one worker after another until the crew needs none any more. The target of its thread."""
+    try:
+        while _serve_once(crew) and not crew.over:
+            pass
+    except BaseException as exc:
+        exc.add_note(f"worker {number} of pool {crew.terms.name!r}")
+        crew.break_down(exc)
+
+
+def _serve_once(crew: Crew) -> bool:
+    interpreter = interpreters.create(crew.terms.packages, reuse=crew.terms.reuse)
+    setup: _core.Channel[Any] = _core.Channel()
+    ready: _core.Channel[Any] = _core.Channel()
+    setup.send(crew.setup())
+    source = (
+        f"import memchannel._worker as _worker; _worker.main({setup.id}, {ready.id}, {crew.channel.id}); del _worker"
+    )
+    try:
+        interpreters._execute(interpreter, source)
+    finally:
+        if crew.terms.reuse:
+            interpreters._park(interpreter)
+    failure = ready.recv_nowait()
+    if failure is None:
+        return True
+    crew.break_down(restore(failure))
+    return False
+
+
+def _finish_all() -> None:
+    for crew in list(_crews):
+        crew.shutdown(wait=True, cancel_futures=False)
+    stop_collector()
+
+
+@functools.cache
+def _watch_exit() -> None:
+    # Before CPython joins the workers' threads, which wait for tasks; as concurrent.futures does.
+    threading._register_atexit(_finish_all)  # type: ignore[attr-defined]

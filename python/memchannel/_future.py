@@ -1,0 +1,182 @@
+"""Futures of tasks that other interpreters run.
+
+A `concurrent.futures.Future` costs a condition variable and a lock each, and somebody who sets it. A task's outcome
+lives in the core already, so `TaskFuture` asks there, and becomes a full Future only when callbacks, `wait()` or
+`as_completed()` need one; a collector thread, started with the first such need, then sets it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from memchannel import _core
+from memchannel.exceptions import restore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memchannel._crew import Crew
+
+__all__ = ["TaskFuture", "stop_collector"]
+
+# What Future.__init__ makes (Lib/concurrent/futures/_base.py).
+_BASE_ATTRIBUTES = frozenset({"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"})
+
+_making = threading.RLock()  # of base parts; never held while a result is awaited
+
+
+class TaskFuture(Future[Any]):
+    """The future of a task; see `concurrent.futures.Future`."""
+
+    def __init__(self, completion: _core.Completion, crew: Crew) -> None:
+        # Without super().__init__(): see _make_base().
+        self._completion = completion
+        self._crew = crew
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _BASE_ATTRIBUTES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._make_base()
+        return self.__dict__[name]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {id(self):#x} state={self._completion.state}>"
+
+    def _outcome(self, timeout: float | None) -> tuple[str, Any]:
+        return self._completion.result(timeout)
+
+    def _error(self, state: str, value: Any) -> BaseException:
+        if state == "failed":
+            return restore(value)
+        return self._crew.broken_error()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the task returned, waiting at most `timeout` seconds, or raise what it raised."""
+        if "_condition" in self.__dict__:
+            return super().result(timeout)
+        state, value = self._completion.result(timeout)
+        if state == "succeeded":
+            return value
+        if state == "cancelled":
+            raise CancelledError
+        self._raise(self._kept_error(state, value))
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        try:
+            raise error
+        finally:
+            del self, error  # no reference cycle through the traceback's frame
+
+    def _kept_error(self, state: str, value: Any) -> BaseException:
+        # The same exception object every time, as in the base class.
+        return self.__dict__.setdefault("_kept", self._error(state, value))  # type: ignore[no-any-return]
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task raised, None if it returned, waiting at most `timeout` seconds."""
+        if "_condition" in self.__dict__:
+            return super().exception(timeout)
+        state, value = self._completion.result(timeout)
+        if state == "succeeded":
+            return None
+        if state == "cancelled":
+            raise CancelledError
+        return self._kept_error(state, value)
+
+    def done(self) -> bool:
+        """Whether the task was cancelled or finished."""
+        return super().done() if "_condition" in self.__dict__ else self._completion.done()
+
+    def running(self) -> bool:
+        """Whether a worker is at it."""
+        return self._completion.state == "running"
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled before it started."""
+        return self._completion.state == "cancelled"
+
+    def cancel(self) -> bool:
+        """Cancel the task if no worker has started it; whether it is cancelled."""
+        if not self._completion.cancel():
+            return False
+        if "_condition" in self.__dict__:
+            _settle(self)
+        return True
+
+    def _make_base(self) -> None:
+        with _making:
+            if "_condition" in self.__dict__:
+                return
+            super().__init__()
+            if self._completion.done():
+                _settle(self)
+            else:
+                _collector.watch(self)
+
+
+def _settle(future: TaskFuture) -> None:
+    """Give the base class the outcome that the core has; once, whoever comes first."""
+    state, value = future._outcome(None)
+    error = None if state in ("succeeded", "cancelled") else future._kept_error(state, value)
+    with _making:
+        if "_settled" in future.__dict__:
+            return
+        future.__dict__["_settled"] = True
+        if state == "cancelled":
+            Future.cancel(future)
+            future.set_running_or_notify_cancel()
+            return
+        future.set_running_or_notify_cancel()
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+class _Collector:
+    """A thread that settles the futures somebody waits for in other ways than `result()`."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, TaskFuture] = {}
+        self._tokens = itertools.count(1)
+        self._channel: _core.Channel[int] | None = None
+        self._thread: threading.Thread | None = None
+
+    def watch(self, future: TaskFuture) -> None:
+        """Settle the future when it is done. Called under `_making`."""
+        if self._channel is None:
+            self._channel = _core.Channel(name="memchannel futures")
+            # Not a daemon: isolated interpreters have none. stop_collector() ends it before the exit joins it.
+            self._thread = threading.Thread(target=self._run, name="memchannel futures", args=(self._channel,))
+            self._thread.start()
+        token = next(self._tokens)
+        self._watched[token] = future
+        future._completion.subscribe(self._channel, token)
+
+    def _run(self, channel: _core.Channel[int]) -> None:
+        for token in channel:
+            if token == 0:
+                return
+            with _making:
+                future = self._watched.pop(token)
+            _settle(future)
+            del future
+
+    def stop(self) -> None:
+        """End the thread, after what was settled before."""
+        with _making:
+            channel, thread = self._channel, self._thread
+            self._channel = self._thread = None
+        if channel is not None and thread is not None:
+            channel.send(0)
+            thread.join()
+
+    def forget(self) -> None:
+        """In a forked child the thread is gone and the futures are the parent's."""
+        self.__init__()  # type: ignore[misc]
+
+
+_collector = _Collector()
+stop_collector: Callable[[], None] = _collector.stop

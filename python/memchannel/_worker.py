@@ -1,0 +1,100 @@
+"""What runs inside a pool's worker interpreter."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from memchannel import _core
+from memchannel.codecs.functions import load_function
+from memchannel.exceptions import snapshot
+
+__all__ = ["LEND_FROM", "Parts", "WorkerSetup", "call", "call_chunk", "call_item", "main"]
+
+_hidden_in_tracebacks = True
+
+LEND_FROM = 64 * 1024
+"""Arrays of fewer bytes are copied into the message, so that a small result keeps no interpreter alive."""
+
+Parts = tuple[bytes, list[Any]]
+"""A pickled function and what travels beside the pickle."""
+
+
+class WorkerSetup(NamedTuple):
+    """What a worker is told before its first task."""
+
+    initializer: Parts | None
+    initargs: tuple[Any, ...]
+    limit: int
+
+
+def _resolve(name: Any) -> Callable[..., Any]:
+    """Find the function that a task names.
+
+    ``"module:qualname"``, the bytes of a pickled function, or ``(wrapper, inner)``: the wrapper, a name itself, is
+    called with the inner function first.
+    """
+    if isinstance(name, str):
+        module, _, path = name.partition(":")
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+        return found  # type: ignore[no-any-return]
+    if isinstance(name, bytes):
+        return load_function(name)
+    wrapper, inner = name
+    return functools.partial(_resolve(wrapper), None if inner is None else _resolve(inner))
+
+
+def function_of(known: Callable[..., Any] | None, parts: Parts | None) -> Callable[..., Any]:
+    """Give the function of a task: known by name, or made from what came with the task."""
+    if known is not None:
+        return known
+    assert parts is not None
+    return load_function(*parts)
+
+
+def call(fn: Callable[..., Any] | None, parts: Parts, /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function that has parts beside its pickle."""
+    return function_of(fn, parts)(*args, **kwargs)
+
+
+def call_item(fn: Callable[..., Any] | None, parts: Parts | None, index: int, args: tuple[Any, ...]) -> Any:
+    """Call the function for one item of a map."""
+    try:
+        return function_of(fn, parts)(*args)
+    except BaseException as exc:
+        exc.add_note(f"item {index} of map()")
+        raise
+
+
+def call_chunk(
+    fn: Callable[..., Any] | None, parts: Parts | None, first: int, chunk: list[tuple[Any, ...]]
+) -> list[Any]:
+    """Call the function for several items of a map."""
+    function = function_of(fn, parts)
+    return [call_item(function, None, first + i, args) for i, args in enumerate(chunk)]
+
+
+def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
+    """Initialize, tell how that went, and run tasks until the channel ends or the limit is reached."""
+    setup: WorkerSetup = _core.RecvChannel(setup_channel).recv()
+    ready = _core.SendChannel(ready_channel)
+    try:
+        if setup.initializer is not None:
+            load_function(*setup.initializer)(*setup.initargs)
+    except BaseException as exc:
+        ready.send(snapshot(exc))
+        return
+    ready.send(None)
+    tasks = _core.RecvChannel(task_channel)
+    functions: dict[Any, Callable[..., Any]] = {}
+    while True:
+        try:
+            _core._work(tasks, functions, _resolve, snapshot, setup.limit, LEND_FROM)
+            break
+        except KeyboardInterrupt:
+            continue  # aimed at a task that was over already
+    tasks.close()  # parked interpreters hold no end of past pools

@@ -1,0 +1,220 @@
+"""One array, many interpreters, one function over its blocks."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memchannel._worker import Parts, function_of
+from memchannel.memory import WritableBlock
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from memchannel.pool import InterpreterPool
+
+__all__ = ["Block", "call_block", "map_blocks", "split"]
+
+_hidden_in_tracebacks = True
+
+BLOCKS_PER_WORKER = 4
+
+
+class Block(NamedTuple):
+    """A block and its halo, along one axis of length n: ``0 <= low <= start <= stop <= high <= n``."""
+
+    index: int
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
+    """Cut an axis of length `n` into blocks.
+
+    Parameters
+    ----------
+    n : int
+        Length of the axis.
+    blocks : int or iterable of slice
+        How many, of nearly equal length (the first ones are one longer, as `numpy.array_split` does), or which.
+    overlap : int
+        Length of the halo on each side; cut short at the ends of the axis.
+
+    Raises
+    ------
+    ValueError
+        If a number or a slice is out of range.
+    TypeError
+        If `blocks` holds something else than slices.
+    """
+    if overlap < 0:
+        raise ValueError(f"overlap must be >= 0, not {overlap}")
+    if hasattr(blocks, "__index__"):
+        ranges = _even(n, operator.index(blocks))  # type: ignore[arg-type]
+    else:
+        ranges = [_bounds(n, one) for one in blocks]  # type: ignore[union-attr]
+    return [
+        Block(i, start, stop, max(0, start - overlap), min(n, stop + overlap)) for i, (start, stop) in enumerate(ranges)
+    ]
+
+
+def _even(n: int, count: int) -> list[tuple[int, int]]:
+    if count < 1:
+        raise ValueError(f"blocks must be >= 1, not {count}")
+    count = min(count, max(n, 1))
+    size, longer = divmod(n, count)
+    starts = [i * size + min(i, longer) for i in range(count + 1)]
+    return list(zip(starts, starts[1:], strict=False))
+
+
+def _bounds(n: int, one: slice) -> tuple[int, int]:
+    if not isinstance(one, slice):
+        raise TypeError(f"blocks must be a count or slices, not {one!r}")
+    start, stop, step = one.indices(n)
+    if step != 1 or start > stop:
+        raise ValueError(f"a block must be a slice with step 1, not {one!r}")
+    if one.stop is not None and one.stop > n:
+        raise ValueError(f"block {one!r} reaches past the length {n} of the axis")
+    return start, stop
+
+
+def call_block(
+    fn: Callable[..., Any] | None,
+    parts: Parts | None,
+    block: tuple[int, int, int, int, int],
+    axis: int,
+    trim: bool,
+    arrays: tuple[NDArray[Any], ...],
+    out: NDArray[Any] | None,
+) -> Any:
+    """Call the function for one block, in a worker."""
+    where = Block(*block)
+    try:
+        result = function_of(fn, parts)(*arrays)
+        if trim and where.high - where.low != where.stop - where.start:
+            result = _trimmed(result, where, axis)
+        if out is None:
+            return result
+        _store(result, out)
+    except BaseException as exc:
+        exc.add_note(f"block {where.index} of map_blocks(): [{where.start}:{where.stop}] along axis {axis}")
+        raise
+    return None
+
+
+def _trimmed(result: Any, where: Block, axis: int) -> Any:
+    shape = getattr(result, "shape", ())
+    if len(shape) <= axis or shape[axis] != where.high - where.low:
+        return result  # not block-shaped: a number, a summary
+    inner = slice(where.start - where.low, where.stop - where.low)
+    return result[(slice(None),) * axis + (inner,)]
+
+
+def _store(result: Any, out: NDArray[Any]) -> None:
+    import numpy as np
+
+    array = np.asarray(result)
+    if array.shape != out.shape:
+        raise ValueError(f"the result has shape {array.shape}, its block of out has {out.shape}")
+    np.copyto(out, array, casting="same_kind")
+
+
+def _axes(arrays: tuple[NDArray[Any], ...], axis: int | tuple[int, ...]) -> list[int]:
+    import numpy as np
+
+    axes = [axis] * len(arrays) if hasattr(axis, "__index__") else list(axis)  # type: ignore[arg-type]
+    if len(axes) != len(arrays):
+        raise ValueError(f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}")
+    normal = []
+    for array, one in zip(arrays, axes, strict=True):
+        number = operator.index(one)
+        if not -array.ndim <= number < array.ndim:
+            raise np.exceptions.AxisError(number, array.ndim)
+        normal.append(number % array.ndim)
+    return normal
+
+
+def _common_length(arrays: tuple[NDArray[Any], ...], axes: list[int]) -> int:
+    lengths = [array.shape[axis] for array, axis in zip(arrays, axes, strict=True)]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"the arrays have different lengths along their axes: {lengths}")
+    return lengths[0]
+
+
+def _check_out(out: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> None:
+    import numpy as np
+
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an array made by memchannel.empty(), not {type(out).__name__}")
+    if out.ndim <= axis or out.shape[axis] != n:
+        raise ValueError(f"out has shape {out.shape}; it must have length {n} along axis {axis}, as the array has")
+    ordered = sorted((block.start, block.stop) for block in blocks)
+    for (_, stop), (start, _) in zip(ordered, ordered[1:], strict=False):
+        if start < stop:
+            raise ValueError(f"blocks overlap at {start}:{stop}: with out= each must be written by one worker only")
+    WritableBlock(out[(slice(None),) * axis + (slice(0, 0),)])  # refuses memory that cannot be lent writable
+
+
+def map_blocks(
+    pool: InterpreterPool,
+    fn: Callable[..., Any],
+    arrays: tuple[Any, ...],
+    *,
+    axis: int | tuple[int, ...],
+    blocks: int | Iterable[slice] | None,
+    overlap: int,
+    trim: bool,
+    out: NDArray[Any] | None,
+    progress: bool,
+) -> Any:
+    """See `InterpreterPool.map_blocks`."""
+    import numpy as np
+
+    from memchannel.pool import _in_order, _name_of
+
+    if not arrays:
+        raise TypeError("map_blocks() needs at least one array")
+    crew = pool._crew
+    workers = pool._max_workers
+    sources = tuple(np.asarray(array) for array in arrays)
+    axes = _axes(sources, axis)
+    n = _common_length(sources, axes)
+    count = blocks if blocks is not None else BLOCKS_PER_WORKER * workers
+    cut = split(n, count, operator.index(overlap))
+    if out is not None:
+        _check_out(out, axes[0], n, cut)
+    shipment = crew.ship(fn)
+    lent = tuple(crew.lend(source) for source in sources)
+    wrapper = (_name_of(call_block), shipment.name)
+
+    def submit(block: Block) -> Any:
+        views = tuple(
+            array[(slice(None),) * along + (slice(block.low, block.high),)]
+            for array, along in zip(lent, axes, strict=True)
+        )
+        own = (slice(None),) * axes[0] + (slice(block.start, block.stop),)
+        target = None if out is None else WritableBlock(out[own])
+        task = (shipment.parts, tuple(block), axes[0], trim, views, target)
+        return crew.submit(wrapper, task, None, lend_from=0)
+
+    # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
+    results = _in_order(submit, cut, 2 * BLOCKS_PER_WORKER * workers, None)
+    if progress:
+        results = _with_progress(results, len(cut))
+    if out is None:
+        return results
+    for _ in results:
+        pass
+    return out
+
+
+def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as exc:
+        raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
+
+    return iter(tqdm(results, total=total, unit="block"))

@@ -1,0 +1,109 @@
+"""Arrays over memory that belongs to no interpreter.
+
+Such memory is counted by the core: sending it never switches interpreters to give it back, it outlives the
+interpreter that made it, and blocks of it can be lent writable, each to one holder at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any
+
+from memchannel import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = ["WritableBlock", "array", "empty", "zeros"]
+
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = "C") -> NDArray[Any]:
+    """Make an array over a new `SharedBuffer`.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Shape of the array.
+    dtype : dtype_like, optional
+        Any dtype that holds no Python objects.
+    order : {"C", "F"}, optional
+        Memory layout.
+
+    Returns
+    -------
+    numpy.ndarray
+        Writable, aligned to 64 bytes. Its contents are zero, because fresh memory is.
+
+    Raises
+    ------
+    TypeError
+        If the dtype holds Python objects.
+    ValueError
+        If a dimension is negative or `order` is unknown.
+    MemoryError
+        If the memory cannot be had.
+    """
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    if kind.hasobject:
+        raise TypeError(f"dtype {kind} holds Python objects, which belong to one interpreter; use a numeric dtype")
+    if order not in ("C", "F"):
+        raise ValueError(f"order must be 'C' or 'F', not {order!r}")
+    dims = (operator.index(shape),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)  # type: ignore[arg-type, union-attr]
+    if any(n < 0 for n in dims):
+        raise ValueError(f"negative dimensions are not allowed: {dims}")
+    buffer = _core.SharedBuffer(math.prod(dims) * kind.itemsize)
+    return np.ndarray(dims, kind, buffer=buffer, order=order)  # type: ignore[call-overload, no-any-return]
+
+
+def zeros(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = "C") -> NDArray[Any]:
+    """Make an array of zeros over a new `SharedBuffer`; see `empty`."""
+    return empty(shape, dtype, order=order)
+
+
+def array(a: ArrayLike, dtype: DTypeLike = None, *, order: str = "C") -> NDArray[Any]:
+    """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`."""
+    import numpy as np
+
+    source = np.asarray(a, dtype=dtype)
+    target = empty(source.shape, source.dtype, order=order)
+    np.copyto(target, source)
+    _core._count_copied(source.nbytes)
+    return target
+
+
+class WritableBlock:
+    """A block of a shared array, on its way to the one who may write to it.
+
+    Sent through a `Channel` (once), it arrives as a writable array. While that array, or this object, lives, nobody
+    else can claim an overlapping block; the creator's own array stays writable.
+
+    Parameters
+    ----------
+    block : numpy.ndarray
+        An array, or a slice of one, that `empty`, `zeros` or `array` made.
+
+    Raises
+    ------
+    BufferError
+        If it overlaps a block that is claimed already.
+    TypeError
+        If its memory belongs to an interpreter.
+    ValueError
+        If it is read-only.
+    """
+
+    def __init__(self, block: np.ndarray[Any, Any]) -> None:
+        self._claimed: NDArray[Any] | None = _core._claim_block(block)
+
+    def take(self) -> NDArray[Any]:
+        """Give the claimed array away; a second call raises ValueError."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is None:
+            raise ValueError("this block was sent already: one holder at a time may write to it")
+        return claimed

@@ -1,0 +1,271 @@
+"""A `concurrent.futures.Executor` whose workers are interpreters of this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from memchannel import _worker
+from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
+from memchannel.codecs.functions import dump_function
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+__all__ = ["BrokenInterpreterPool", "InterpreterPool"]
+
+T = TypeVar("T")
+
+_numbers = itertools.count()
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+_CALL, _CALL_ITEM, _CALL_CHUNK = map(_name_of, (_worker.call, _worker.call_item, _worker.call_chunk))
+
+
+class InterpreterPool(Executor):
+    """Run functions in other interpreters, each with its own GIL and its own NumPy.
+
+    Arrays of 64 KiB and more in arguments and results are never copied: the other side gets a read-only array over
+    the same memory.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        How many interpreters; by default ``os.process_cpu_count()``.
+    packages : iterable of str, "all" or None, optional
+        Packages whose extension modules load as private images in the workers, see `memchannel.images`.
+    initializer : callable, optional
+        Called in each worker before its first task.
+    initargs : tuple, optional
+        Its arguments.
+    max_tasks_per_interpreter : int, optional
+        After so many tasks a worker gets a fresh (or cleaned) interpreter.
+    name : str, optional
+        Shown in the names of threads and in messages.
+    reuse : bool, optional
+        Take parked interpreters of earlier pools, and park the workers' at the end. They cost tens of megabytes
+        that CPython does not give back.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If the initializer is not callable.
+
+    Examples
+    --------
+    >>> from memchannel import InterpreterPool
+    >>> with InterpreterPool(2, packages=None) as pool:
+    ...     list(pool.map(pow, [2, 3], [10, 2]))
+    [1024, 9]
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        packages: Iterable[str] | str | None = ("numpy",),
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_interpreter: int | None = None,
+        name: str | None = None,
+        reuse: bool = True,
+    ) -> None:
+        workers = (os.process_cpu_count() or 1) if max_workers is None else max_workers
+        if workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_interpreter is not None and max_tasks_per_interpreter <= 0:
+            raise ValueError("max_tasks_per_interpreter must be >= 1")
+        self._max_workers = workers
+        self._crew = Crew(
+            _Terms(
+                workers,
+                packages,
+                None if initializer is None else dump_function(initializer),
+                tuple(initargs),
+                -1 if max_tasks_per_interpreter is None else max_tasks_per_interpreter,
+                name or f"InterpreterPool-{next(_numbers)}",
+                reuse,
+            )
+        )
+        # A pool that nobody holds ends when its tasks are done, as the standard executors do.
+        self._finalizer = weakref.finalize(self, self._crew.shutdown, wait=False, cancel_futures=False)
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers>"
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Schedule ``fn(*args, **kwargs)`` in a worker and return its future.
+
+        Raises
+        ------
+        RuntimeError
+            After `shutdown`.
+        BrokenInterpreterPool
+            If a worker could not start.
+        pickle.PicklingError
+            If the function or an argument cannot be pickled.
+        """
+        return self._submit(self._crew.ship(fn), args, kwargs)
+
+    def _submit(self, shipment: Shipment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        if shipment.parts is None:
+            return self._crew.submit(shipment.name, args, kwargs or None)
+        return self._crew.submit((_CALL, None), (shipment.parts, *args), kwargs or None)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call `fn` for each tuple of items; see `concurrent.futures.Executor.map`.
+
+        With `buffersize` the iterables are read only so far ahead of the results, on every Python. The same large
+        array in several items is lent once. An exception of a call has a note with the item's index.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        shipment = self._crew.ship(fn)
+        lent: dict[int, tuple[Any, Any]] = {}
+        items = (tuple(self._lend_once(item, lent) for item in items) for items in zip(*iterables, strict=False))
+        tasks = enumerate(items) if chunksize == 1 else _chunks(items, chunksize)
+        wrapper = _CALL_ITEM if chunksize == 1 else _CALL_CHUNK
+
+        def submit(task: tuple[int, Any]) -> Future[Any]:
+            return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
+
+        ahead = None if buffersize is None else -(-buffersize // chunksize)
+        results = _in_order(submit, tasks, ahead, end)
+        return results if chunksize == 1 else itertools.chain.from_iterable(results)
+
+    def _lend_once(self, item: Any, lent: dict[int, tuple[Any, Any]]) -> Any:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(item) is not numpy.ndarray or item.nbytes < _worker.LEND_FROM:
+            return item
+        if item.dtype.hasobject:
+            return item
+        if id(item) not in lent:
+            lent[id(item)] = (item, self._crew.lend(item))
+        return lent[id(item)][1]
+
+    def map_blocks(
+        self,
+        fn: Callable[..., Any],
+        *arrays: Any,
+        axis: int | tuple[int, ...] = 0,
+        blocks: int | Iterable[slice] | None = None,
+        overlap: int = 0,
+        trim: bool = True,
+        out: NDArray[Any] | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Call `fn` with one block of each array after the other, in all workers; nothing is copied.
+
+        Parameters
+        ----------
+        fn : callable
+            Called with as many blocks as there are arrays: read-only views along `axis`.
+        *arrays : array_like
+            Of equal length along their axes. They are lent, not copied.
+        axis : int or tuple of int, optional
+            The axis to split, one for all or one for each array.
+        blocks : int or iterable of slice, optional
+            How many blocks, of nearly equal length, or which ones. By default four for each worker.
+        overlap : int, optional
+            Length of the halo: each block comes with so many further elements at both sides, fewer at the edges.
+        trim : bool, optional
+            Cut the halo off results that have the halo's length along the axis.
+        out : numpy.ndarray, optional
+            Made by `memchannel.empty`; each worker writes its own block's result into it, in place.
+        progress : bool, optional
+            Show a bar (terminal and notebook).
+
+        Returns
+        -------
+        iterator or numpy.ndarray
+            Results in order, or `out`.
+
+        Raises
+        ------
+        numpy.exceptions.AxisError
+            If the axis is out of range.
+        ValueError
+            If lengths, blocks, `overlap` or the shape of `out` or of a result do not fit.
+        TypeError
+            If an array holds Python objects, or `out` is memory of an interpreter.
+        """
+        from memchannel.blocks import map_blocks
+
+        return map_blocks(
+            self, fn, arrays, axis=axis, blocks=blocks, overlap=overlap, trim=trim, out=out, progress=progress
+        )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks; see `concurrent.futures.Executor.shutdown`.
+
+        Results that are still held do not delay it: their memory stays with the parked interpreters.
+        """
+        self._crew.shutdown(wait, cancel_futures)
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+    iterator = iter(items)
+    for first in itertools.count(0, size):
+        chunk = list(itertools.islice(iterator, size))
+        if not chunk:
+            return
+        yield first, chunk
+
+
+def _in_order(
+    submit: Callable[[Any], Future[Any]], tasks: Iterable[Any], ahead: int | None, end: float | None
+) -> Iterator[Any]:
+    """Submit now, at most `ahead` of what was taken, and give the results as they are asked for."""
+    remaining = iter(tasks)
+    futures = deque(map(submit, itertools.islice(remaining, ahead)))
+
+    def results() -> Iterator[Any]:
+        try:
+            while futures:
+                # Popped before it is waited for, so that nothing holds the result but whoever asked for it.
+                future = futures.popleft()
+                try:
+                    result = future.result(None if end is None else max(0.0, end - time.monotonic()))
+                except BaseException:
+                    future.cancel()
+                    raise
+                del future
+                if ahead is not None:
+                    futures.extend(map(submit, itertools.islice(remaining, 1)))
+                yield result
+                del result
+        finally:
+            for future in futures:
+                future.cancel()
+
+    return results()

@@ -1,0 +1,17 @@
+// Tasks for interpreters: submitting them, running them, and waiting for what comes of them.
+#pragma once
+
+#include "state.hpp"
+
+namespace memchannel {
+
+// _submit(channel, task, lend_from) -> Completion
+PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given);
+// _work(channel, functions, resolve, describe, limit, lend_from) -> tasks done
+PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
+// _drain_tasks(channel, cancel) -> how many were queued; without `cancel` they are broken
+PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
+
+bool add_completion_type(PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace memchannel
