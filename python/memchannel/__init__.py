@@ -8,7 +8,9 @@
 b'spam'
 """
 
+# CPython 3.13.0 aborts when interpreters that imported _datetime are destroyed and the main one never imported it.
 import datetime as _datetime  # noqa: F401
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from memchannel._core import (
     ArrayChannel,
@@ -29,16 +31,22 @@ from memchannel.errors import (
     PoisonedChannelError,
     RemoteError,
 )
+from memchannel.memory import array, empty, zeros
 from memchannel.statistics import dump_waits, stats
+
+if _TYPE_CHECKING:
+    from memchannel.pool import BrokenInterpreterPool, InterpreterPool
 
 __all__ = [
     "AbandonedLockError",
     "ArrayChannel",
     "BrokenChannelError",
+    "BrokenInterpreterPool",
     "Channel",
     "ClosedChannelError",
     "CrossInterpreterView",
     "EndOfChannel",
+    "InterpreterPool",
     "MemChannel",
     "PoisonedChannelError",
     "RecvChannel",
@@ -46,7 +54,19 @@ __all__ = [
     "SendChannel",
     "SharedBuffer",
     "__version__",
+    "array",
     "dump_waits",
+    "empty",
     "select",
     "stats",
+    "zeros",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The pool brings in concurrent.futures and pickling of functions: only for those who use it.
+    if name in ("InterpreterPool", "BrokenInterpreterPool"):
+        from memchannel import pool
+
+        return getattr(pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

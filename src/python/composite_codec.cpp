@@ -53,7 +53,8 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
         part.header.kind = PartKind::array;
         part.lease = encode_array(state, item, terms, sink);
     } else {
-        part.header.kind = PartKind::buffer;
+        // A view arrives as one; a pickle's own buffer as the plain memoryview that unpickling takes.
+        part.header.kind = Py_IS_TYPE(item, state.view_type) ? PartKind::view : PartKind::buffer;
         part.lease = encode_buffer(state, item, terms, sink);
     }
     return part;
@@ -71,6 +72,7 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
             if (!view) throw PythonError();
             return view;
         }
+        case PartKind::view: return make_view(state, decode_buffer(state, at, message.take_lease(part.index)));
         case PartKind::end: {
             const Rider& rider = message.riders()[part.index];
             auto& channel = static_cast<Channel&>(rider.object());

@@ -48,6 +48,7 @@ class _Pickler(pickle.Pickler):
     def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
         with memoryview(buffer) as view:
             if view.nbytes < self._lend_from:
+                _core._count_copied(view.nbytes)
                 return True  # in the pickle
         self._items.append(buffer)
         return False
@@ -55,9 +56,10 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is self._array_type:
-            if obj.dtype.hasobject or obj.nbytes < self._lend_from or obj.dtype.num == 2056:
+            # Object arrays and StringDType (number 2056) keep what matters outside the array's own memory.
+            if obj.dtype.hasobject or obj.dtype.num == 2056:
                 return NotImplemented
-            return self._refer(obj)
+            return self._refer(obj) if obj.nbytes >= self._lend_from else self._copy(obj)
         if kind in _ENDS:
             return self._refer(obj)
         if kind is _core.CrossInterpreterView:
@@ -68,6 +70,10 @@ class _Pickler(pickle.Pickler):
             )
         if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
             return self._refer((obj.take(), True))
+        return NotImplemented
+
+    def _copy(self, array: Any) -> Any:
+        _core._count_copied(array.nbytes)
         return NotImplemented
 
     def _refer(self, item: object) -> tuple[Callable[[int], object], tuple[int]]:
