@@ -1,0 +1,195 @@
+"""``memchannel map``: one array in a file, one Python function, several interpreters."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memchannel.cli._common import (
+    FAILURE,
+    CommandError,
+    check_destination,
+    format_bytes,
+    natural_int,
+    positive_int,
+    print_table,
+    replacing,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from memchannel.cli._npy import Assembly
+
+DESCRIPTION = """\
+Apply a Python function to blocks of an array in several interpreters of one process, each with a GIL of its
+own. The array is mapped into memory and shared, never copied.
+
+FUNCTION gets a block, a read-only NumPy array, and returns a number or an array. Numbers are stacked; arrays
+are put together along the axis. With --overlap N the block has up to N more rows on either side, fewer at the
+array's edges, and results shaped like the block have them cut off.
+"""
+
+EXAMPLES = """\
+examples:
+  memchannel map heights.npy numpy:median
+  memchannel map heights.npy filters:smooth --overlap 5 -o smooth.npy     smooth() in ./filters.py
+  memchannel map movie.npy tracking:count_cells --axis 2 -j 4 --packages numpy,scipy
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``map`` to the subparsers of the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "map",
+        help="apply a function to blocks of an array in several interpreters",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", metavar="DATA.npy", type=Path, help="the array, as numpy.save writes it")
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help="module as in an import, also from here")
+    parser.add_argument("--axis", type=int, default=0, help="axis along which the array is cut (default: 0)")
+    parser.add_argument(
+        "--overlap", metavar="N", type=natural_int, default=0, help="halo of each block (default: 0)"
+    )
+    parser.add_argument(
+        "--blocks", metavar="N", type=positive_int, help="number of blocks (default: four for each worker)"
+    )
+    parser.add_argument(
+        "--packages",
+        metavar="LIST",
+        type=_packages,
+        default="all",
+        help="packages with extension modules that the function needs, with commas between them, "
+        "or 'all' (default: all)",
+    )
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=positive_int,
+        help="number of interpreters (default: one for each CPU)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT.npy",
+        type=Path,
+        help="where the result goes (default: it is printed, shortened)",
+    )
+    parser.set_defaults(run=run)
+
+
+def _packages(text: str) -> str | tuple[str, ...]:
+    if text == "all":
+        return text
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(name.isidentifier() for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of packages like numpy,scipy, nor 'all'")
+    return names
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line says; errors are raised as `CommandError`."""
+    from memchannel.cli._function import load_function
+    from memchannel.cli._npy import Assembly, file_allocator, open_array
+
+    data = open_array(args.data)
+    axis = _axis_of(data, args)
+    function = load_function(args.function)
+    if args.output is None:
+        assembly = Assembly(axis, data.shape[axis])
+        lines = _collect(args, function, data, axis, assembly)
+        result = assembly.finish()
+        place = ""
+    else:
+        check_destination(args.output)
+        with replacing(args.output) as temporary:
+            assembly = Assembly(axis, data.shape[axis], file_allocator(temporary))
+            lines = _collect(args, function, data, axis, assembly)
+            result = assembly.finish()
+        place = f", in {args.output}"
+    print_table(
+        [
+            ("data", f"{_layout(data)}, mapped from {args.data}"),
+            *lines,
+            ("result", f"{_layout(result)}{place}"),
+        ]
+    )
+    if args.output is None:
+        print(result)
+    return 0
+
+
+def _layout(array: NDArray[Any]) -> str:
+    return f"shape {array.shape}, {array.dtype}, {format_bytes(array.nbytes)}"
+
+
+def _axis_of(data: NDArray[Any], args: argparse.Namespace) -> int:
+    if not -data.ndim <= args.axis < data.ndim:
+        remedy = f"give one from {-data.ndim} to {data.ndim - 1}" if data.ndim else "there is nothing to cut"
+        raise CommandError(f"--axis is {args.axis}, but {str(args.data)!r} has shape {data.shape}; {remedy}")
+    axis: int = args.axis % data.ndim
+    if data.shape[axis] == 0:
+        raise CommandError(f"{str(args.data)!r} has shape {data.shape}: axis {axis} is empty, nothing to map")
+    return axis
+
+
+def _collect(
+    args: argparse.Namespace, function: Callable[..., Any], data: NDArray[Any], axis: int, assembly: Assembly
+) -> list[tuple[str, str]]:
+    """Run the function over all blocks, put the results into `assembly`, return what there is to tell."""
+    import memchannel
+    from memchannel.blocks import BLOCKS_PER_WORKER, split
+
+    before = memchannel.stats()
+    start = time.perf_counter()
+    with memchannel.InterpreterPool(args.jobs, packages=args.packages) as pool:
+        workers = pool._max_workers  # the name that the standard library's executors have for it
+        cut = split(data.shape[axis], args.blocks or BLOCKS_PER_WORKER * workers, overlap=0)
+        blocks = [slice(block.start, block.stop) for block in cut]
+        try:
+            results = pool.map_blocks(
+                function, data, axis=axis, blocks=blocks, overlap=args.overlap, progress=_wants_progress()
+            )
+            for block in blocks:
+                _take(results, block, assembly, args)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    elapsed = time.perf_counter() - start
+    after = memchannel.stats()
+    return [
+        ("workers", f"{workers} interpreters, {len(blocks)} blocks along axis {axis}"),
+        ("time", f"{elapsed:.2f} s"),
+        ("shared", format_bytes(after.bytes_lent - before.bytes_lent)),
+        ("copied", format_bytes(after.bytes_copied - before.bytes_copied)),
+    ]
+
+
+def _take(results: Iterator[Any], block: slice, assembly: Assembly, args: argparse.Namespace) -> None:
+    """Take the next result, which is that of `block`."""
+    where = f"{args.function} on the block {block.start}:{block.stop} of axis {args.axis}"
+    try:
+        result = next(results)
+    except Exception as error:
+        # The worker's traceback is the cause, as it is with the standard library's executors.
+        if error.__cause__ is not None:
+            print(str(error.__cause__).strip(), file=sys.stderr)
+        raise CommandError(f"{where} failed: {type(error).__name__}: {error}", FAILURE) from error
+    try:
+        assembly.add(result, block)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{where} {error}", FAILURE) from error
+    except OSError as error:
+        raise CommandError(f"cannot write {str(args.output)!r}: {error.strerror}", FAILURE) from error
+
+
+def _wants_progress() -> bool:
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
