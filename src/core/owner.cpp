@@ -138,6 +138,30 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     host_.resume(visit);  // last: may never return at exit, and nothing of ours is held
 }
 
+bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept {
+    if (owner.table_ != this) return false;
+    if (host_.current() == owner.id()) {
+        what();
+        return true;
+    }
+    Lock lock(mutex_);
+    if (!switchable(owner)) return false;
+    ++owner.in_flight_;
+    lock.unlock();
+    Visit visit;
+    const bool entered = host_.enter(owner, visit);
+    if (entered) {
+        what();
+        host_.leave(visit);
+    }
+    lock.lock();
+    --owner.in_flight_;
+    drained_.notify_all();
+    lock.unlock();
+    if (entered) host_.resume(visit);
+    return entered;
+}
+
 void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (!lease.abandoned_) {

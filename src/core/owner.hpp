@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -75,6 +76,10 @@ class OwnerTable {
     bool lend(OwnedLease& lease) noexcept;
     // The last holder let go. May switch to the owner (eager), or leave it to the reaper (deferred).
     void ended(OwnedLease& lease) noexcept;
+
+    // Runs `what` attached to the owner, which does not end meanwhile; false: it is ending, or cannot be
+    // entered.
+    bool visit(Owner& owner, const std::function<void()>& what) noexcept;
 
     // The interpreter ends: called attached to it, at its exit, before its modules are torn down. The main
     // interpreter's end stops all switching in the process.

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "channel.hpp"
+#include "interrupt.hpp"
 #include "owner.hpp"
 #include "waiter.hpp"
 
@@ -17,6 +18,7 @@ struct Registry {
     WaiterList waiters;
     ChannelTable channels;
     Spin completion_spin;  // one for all: each completion is awaited once
+    InterruptTable interrupts;
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

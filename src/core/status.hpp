@@ -14,7 +14,7 @@ enum class Status {
     broken,       // receiving side over
     poisoned,     // the channel was poisoned
     timeout,      // deadline passed
-    interrupted,  // a signal arrived while parked
+    interrupted,  // a signal arrived while parked, or another thread interrupts the call
     ending,       // the calling interpreter is ending
     misused,      // a plain operation on a broadcast channel, or the reverse
 };

@@ -158,6 +158,17 @@ void WaiterList::end(OwnerId interpreter) {
     }
 }
 
+bool WaiterList::interrupt(OwnerId interpreter, pid_t thread) noexcept {
+    std::lock_guard lock(mutex_);
+    for (Waiter* waiter = head_; waiter; waiter = waiter->next_) {
+        const Waiting& about = waiter->about();
+        if (about.interpreter == interpreter && about.thread == thread) {
+            return waiter->settle(Status::interrupted, 0);
+        }
+    }
+    return false;
+}
+
 std::size_t WaiterList::size() const noexcept {
     std::lock_guard lock(mutex_);
     return size_;

@@ -78,6 +78,8 @@ class WaiterList {
     void remove(Waiter& waiter) noexcept;
     // Present and future calls of this interpreter are settled with Status::ending.
     void end(OwnerId interpreter);
+    // Settles the call that this thread is parked in, if any, with Status::interrupted.
+    bool interrupt(OwnerId interpreter, pid_t thread) noexcept;
     std::size_t size() const noexcept;
     std::vector<Waiting> snapshot() const;
 

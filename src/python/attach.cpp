@@ -154,8 +154,11 @@ Host& interpreter_host() noexcept {
 #if PY_VERSION_HEX < 0x030E0000
 bool Anchor::make(PyInterpreterState* interpreter) noexcept {
     state_ = PyThreadState_New(interpreter);
-    if (state_) id_ = PyThreadState_GetID(state_);
-    return state_ != nullptr;
+    if (!state_) return false;
+    id_ = PyThreadState_GetID(state_);
+    // It carries the id of the thread that makes it: PyThreadState_SetAsyncExc would take it for that thread.
+    state_->thread_id = 0;
+    return true;
 }
 
 void Anchor::drop(PyInterpreterState* interpreter) noexcept {

@@ -4,6 +4,7 @@
 #include "channel_types.hpp"
 #include "completion_type.hpp"
 #include "inspect.hpp"
+#include "interrupt.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
@@ -65,6 +66,10 @@ PyMethodDef methods[] = {
     {"_channels", all_channels, METH_NOARGS, nullptr},
     {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
+    {"_arm", arm_interrupt, METH_O, nullptr},
+    {"_disarm", disarm_interrupt, METH_O, nullptr},
+    {"_interrupt", interrupt, METH_O, nullptr},
+    {"_collect_garbage", collect_garbage, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -85,7 +85,11 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
             status = waiter.wait(until, spin);
         }
         spin = nullptr;
-        if (status == Status::ok) return status;
+        if (status == Status::ok) {
+            if (waiter.settlement().status != Status::interrupted) return status;
+            PyErr_SetNone(PyExc_KeyboardInterrupt);
+            return Status::interrupted;
+        }
         if (status == Status::timeout && until == deadline) return status;
         // A real interruption opens the same gap again: one more early look after it.
         look_soon = serves_signals && status == Status::interrupted;

@@ -1,0 +1,93 @@
+#include "interrupt.hpp"
+
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/registry.hpp"
+#include "errors.hpp"
+
+namespace memchannel {
+
+namespace {
+
+// A call that spins before it parks (Spin's limit, 20 us) cannot be woken; this much later it is parked.
+constexpr timespec until_parked = {0, 1'000'000};
+
+std::uint64_t parse_token(PyObject* token) {
+    const unsigned long long number = PyLong_AsUnsignedLongLong(token);
+    if (number == static_cast<unsigned long long>(-1) && PyErr_Occurred()) throw PythonError();
+    return number;
+}
+
+enum class Reached { no, raised, woken };
+
+// Attached to the thread's interpreter.
+Reached interrupt_here(std::uint64_t token, bool again) noexcept {
+    const std::optional<ArmedThread> armed = registry().interrupts.find(token);
+    if (!armed) return Reached::no;
+    if (registry().waiters.interrupt(armed->interpreter, armed->native_thread)) {
+        // The wait raises KeyboardInterrupt itself: once is enough.
+        if (again) PyThreadState_SetAsyncExc(armed->thread, nullptr);
+        return Reached::woken;
+    }
+    if (!again) PyThreadState_SetAsyncExc(armed->thread, PyExc_KeyboardInterrupt);
+    return Reached::raised;
+}
+
+Reached reach(std::uint64_t token, bool again) noexcept {
+    const std::optional<ArmedThread> armed = registry().interrupts.find(token);
+    Owner* const owner = armed ? registry().owners.find(armed->interpreter) : nullptr;
+    Reached reached = Reached::no;
+    if (owner) registry().owners.visit(*owner, [&] { reached = interrupt_here(token, again); });
+    return reached;
+}
+
+}  // namespace
+
+PyObject* arm_interrupt(PyObject*, PyObject* token) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        registry().interrupts.arm({parse_token(token), current_interpreter(), PyThread_get_thread_ident(),
+                                   static_cast<pid_t>(syscall(SYS_gettid))});
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* disarm_interrupt(PyObject*, PyObject* token) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        registry().interrupts.disarm(parse_token(token));
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* interrupt(PyObject*, PyObject* token) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const std::uint64_t number = parse_token(token);
+        Reached reached = reach(number, false);
+        if (reached == Reached::raised) {
+            {
+                const Detached detached;
+                nanosleep(&until_parked, nullptr);
+            }
+            reach(number, true);
+        }
+        return PyBool_FromLong(reached != Reached::no);
+    });
+}
+
+PyObject* collect_garbage(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        Owner* const owner = registry().owners.find(id);
+        const bool entered = owner && registry().owners.visit(*owner, [] {
+            // Not PyGC_Collect, which does nothing where the collector is disabled.
+            Ref gc = Ref::steal(PyImport_ImportModule("gc"));
+            Ref found = gc ? Ref::steal(PyObject_CallMethod(gc.get(), "collect", nullptr)) : Ref();
+            if (!found) PyErr_WriteUnraisable(nullptr);
+        });
+        return PyBool_FromLong(entered);
+    });
+}
+
+}  // namespace memchannel

@@ -1,0 +1,16 @@
+// Reaching into other interpreters: interrupting a thread there, collecting garbage there.
+#pragma once
+
+#include "state.hpp"
+
+namespace memchannel {
+
+// _arm(token): interrupt(token) reaches this thread from now on, until _disarm(token).
+PyObject* arm_interrupt(PyObject* module, PyObject* token);
+PyObject* disarm_interrupt(PyObject* module, PyObject* token);
+// _interrupt(token) -> bool: raises KeyboardInterrupt in the armed thread; False: it is not armed any more.
+PyObject* interrupt(PyObject* module, PyObject* token);
+// _collect_garbage(interpreter) -> bool: gc.collect() there; False: it cannot be entered.
+PyObject* collect_garbage(PyObject* module, PyObject* interpreter);
+
+}  // namespace memchannel
