@@ -5,6 +5,9 @@
 // touch the objects of the interpreter whose image it runs while holding another one's GIL: Arrow's pool
 // frees them into the wrong allocator.
 //
+// Py_AddPendingCall. CPython's queues calls for the main interpreter: greenlet has it free the objects of
+// threads that end.
+//
 // PyModule_FromDefAndSpec2, PyModule_FromSlotsAndSpec. CPython's refuse modules that do not declare support
 // for an own GIL. A private image supports it whatever it declares, and so do the modules that it makes while
 // it is executed (Polars nests some).
@@ -20,6 +23,10 @@
 #include <cstdlib>
 #include <new>
 #include <vector>
+
+// Exported for CPython's own test modules, with this signature from 3.13 to 3.15 (pycore_ceval.h); null
+// elsewhere.
+extern "C" [[gnu::weak]] int _PyEval_AddPendingCall(PyInterpreterState*, int (*)(void*), void*, int);
 
 namespace {
 
@@ -121,6 +128,16 @@ void release(PyGILState_STATE before) {
         PyEval_RestoreThread(top->previous);
     }
     std::free(top);
+}
+
+int add_pending_call(int (*function)(void*), void* argument) {
+    int result = -1;  // as when the queue is full
+    pthread_mutex_lock(&g_mutex);
+    if (!g_closed && _PyEval_AddPendingCall != nullptr) {
+        result = _PyEval_AddPendingCall(g_interpreter, function, argument, 0);
+    }
+    pthread_mutex_unlock(&g_mutex);
+    return result;
 }
 
 // At the exit of the process CPython 3.13 has deleted the other thread states before it ends an interpreter,
@@ -225,6 +242,7 @@ int execute(PyObject* module) {
 #if PY_VERSION_HEX >= 0x030f0000
         add_address(module, "PyModule_FromSlotsAndSpec", reinterpret_cast<void*>(&module_from_slots)) < 0 ||
 #endif
+        add_address(module, "Py_AddPendingCall", reinterpret_cast<void*>(&add_pending_call)) < 0 ||
         add_address(module, "PyModule_FromDefAndSpec2", reinterpret_cast<void*>(&module_from_definition)) <
             0) {
         return -1;

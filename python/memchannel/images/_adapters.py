@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
-from ._elf import ElfFile
 from ._libraries import Libraries
 
 # The start of what NumPy says, at the end of its own import, in an interpreter other than the main one.
@@ -63,9 +62,7 @@ def _with_private_llvm(module: Any, libraries: Libraries) -> Iterator[None]:
 
     yield
     path = os.path.join(os.path.dirname(module.__file__), module.get_library_name())
-    with ElfFile(path) as elf:
-        image = libraries.load_module(elf)
-    module.lib._lib_handle = ctypes.CDLL(path, handle=image.handle)
+    module.lib._lib_handle = ctypes.CDLL(path, handle=libraries.load_library(path).handle)
 
 
 _ADAPTERS: dict[str, Callable[[ModuleType, Libraries], AbstractContextManager[None]]] = {

@@ -153,9 +153,7 @@ class ElfFile:
         self.strings = self._read(self.strings_offset, tags.get(_DT_STRSZ, 0))
         self.needed = [self._string(value) for tag, value in entries if tag == _DT_NEEDED]
         self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
-        # ld.so(8): DT_RPATH counts only where there is no DT_RUNPATH.
-        search = tags.get(_DT_RUNPATH, tags.get(_DT_RPATH))
-        self.search_path = self._string(search).split(":") if search is not None else []
+        self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
         self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
         self._undefined: dict[str, int] = {}  # name to index
         self.unique: dict[
@@ -164,6 +162,13 @@ class ElfFile:
         self._parse_symbols(tags)
         self.uses_python = any(re.match("_?Py[A-Z]", name) for name in self._undefined)
         self._tags = tags
+
+    def _folders(self, offset: int | None) -> list[str]:
+        if offset is None:
+            return []
+        origin = os.path.dirname(self.path)
+        folders = self._string(offset).split(":")
+        return [f.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for f in folders if f]
 
     def _string(self, offset: int) -> str:
         end = self.strings.find(b"\0", offset)

@@ -30,13 +30,21 @@ _TAG_LENGTH = 6
 _TAGS_PER_INTERPRETER = 36**2
 
 
-class _Private:
-    """A library's private copy in this interpreter and its new SONAME."""
+class _Library:
+    """A library that images need.
 
-    __slots__ = ("image", "soname")
+    `private` says whether each interpreter has a copy. `handle` is that of the shared library once it is
+    open, `image` and `soname` are the copy and its new name once it is loaded.
+    """
 
-    def __init__(self, image: Image, soname: str | None) -> None:
-        self.image, self.soname = image, soname
+    __slots__ = ("handle", "image", "needed", "path", "private", "search", "soname")
+
+    def __init__(self, path: str, needed: dict[str, str], search: tuple[str, ...]) -> None:
+        self.path, self.needed, self.search = path, needed, search
+        self.private = False
+        self.handle: int | None = None
+        self.image: Image | None = None
+        self.soname: str | None = None
 
 
 class Libraries:
@@ -52,98 +60,107 @@ class Libraries:
         self._interpreter = interpreter
         # C API functions that images call at other addresses; see src/images/capi.cpp.
         self.substitutes: dict[str, int] = {}
-        self._serial = 0
         self._lock = threading.RLock()  # guards what follows; no Python is imported under it
-        self._private: dict[str, _Private] = {}
+        self._serial = 0
+        self._libraries: dict[str, _Library] = {}  # by real path
         self._modules: set[str] = set()
-        self._shared: set[str] = set()
-        self._verdicts: dict[str, bool] = {}
         self._loading: list[str] = []
 
     def load_module(self, elf: ElfFile) -> Image:
         """Return a new image of an extension module, or the one that another module loaded as a library."""
         path = os.path.realpath(elf.path)
         with self._lock:
-            known = self._private.get(path)
-            if known is not None and path not in self._modules:
-                self._modules.add(path)
-                return known.image
-            loaded = self._load(elf)
+            known = self._libraries.get(path)
+            first = path not in self._modules
             self._modules.add(path)
-            if loaded.soname is not None:  # it may be needed as a library too
-                self._private[path] = loaded
-            return loaded.image
+            if known is not None and known.image is not None and first:
+                return known.image
+            needed, search = _resolve(elf, ())
+            image, soname = self._load(elf, needed, search)
+            if soname is not None:  # it may be needed as a library too
+                library = self._libraries[path] = _Library(path, needed, search)
+                library.private, library.image, library.soname = True, image, soname
+            return image
+
+    def load_library(self, path: str) -> Image:
+        """Return the private copy of a library, whatever it is like."""
+        with self._lock:
+            library = self._library(os.path.realpath(path), ())
+            library.private = True
+            self._load_private(library)
+            assert library.image is not None
+            return library.image
 
     def private_libraries(self) -> list[str]:
-        """Paths of the libraries of which this interpreter has its own copy."""
+        """Paths of the libraries, other than modules, of which this interpreter has its own copy."""
         with self._lock:
-            return sorted(self._private)
+            return sorted(
+                path
+                for path, library in self._libraries.items()
+                if library.image is not None and path not in self._modules
+            )
 
-    def _load(self, elf: ElfFile) -> _Private:
-        renames = self._load_needed(elf)
+    def _load(
+        self, elf: ElfFile, needed: dict[str, str], search: tuple[str, ...]
+    ) -> tuple[Image, str | None]:
+        """Load a private copy and what it needs; returns it and its new SONAME."""
+        renames = {}
+        handles = []
+        for name, path in needed.items():
+            library = self._library(path, search)
+            if library.private:
+                renames[name] = self._load_private(library)
+            else:
+                handles.append(self._open_shared(library))
         soname = None
         if elf.soname is not None:
             soname = renames[elf.soname] = self._new_soname(elf)
-        return _Private(load_image(elf, renames, self._own_symbols(elf), self.substitutes), soname)
+        # Symbols that a shared library has too (libstdc++'s empty string, known by its address) stay common.
+        if elf.unique:
+            handles += [_open(name, elf.path) for name in elf.needed if name not in needed]
+        own = [name for name in elf.unique if not any(_libc.find_symbol(handle, name) for handle in handles)]
+        return load_image(elf, renames, own, self.substitutes), soname
 
-    def _own_symbols(self, elf: ElfFile) -> list[str]:
-        """Return the unique symbols of a file that no shared library it needs has too.
+    def _library(self, path: str, search: tuple[str, ...]) -> _Library:
+        """Return what is known of a library, looked up with the folders of those that need it."""
+        if path not in self._libraries:
+            with ElfFile(path) as elf:
+                needed, search = _resolve(elf, search)
+                # Known from here on, to end a search that comes back through what it needs.
+                library = self._libraries[path] = _Library(path, needed, search)
+                name = os.path.basename(path)
+                if not name.startswith("libpython"):  # the interpreter itself
+                    library.private = (
+                        name.startswith(tuple(PRIVATE_LIBRARIES))
+                        or elf.uses_python
+                        or any(self._library(below, search).private for below in needed.values())
+                    )
+        return self._libraries[path]
 
-        Those it has in common with one (libstdc++'s empty string, by whose address it is known) stay common.
-        """
-        if not elf.unique:
-            return []
-        found = dict(_needed(elf))
-        shared = [found.get(name, name) for name in elf.needed if not self._is_private(found.get(name, name))]
-        handles = [_open_needed(elf, path) for path in shared]
-        return [name for name in elf.unique if not any(_libc.find_symbol(handle, name) for handle in handles)]
+    def _open_shared(self, library: _Library) -> int:
+        """Open a shared library and those it needs first, which it may not find without its user."""
+        if library.handle is None:
+            library.handle = 0
+            for path in library.needed.values():
+                self._open_shared(self._library(path, library.search))
+            library.handle = _open(library.path, library.path)
+        return library.handle
 
-    def _load_needed(self, elf: ElfFile) -> dict[str, str]:
-        """Load the libraries that a copy needs; returns the new names of the private ones."""
-        renames = {}
-        for name, path in _needed(elf):
-            if self._is_private(path):
-                renames[name] = self._load_private(path)
-            elif path not in self._shared:
-                _open_needed(elf, path)
-                self._shared.add(path)
-        return renames
-
-    def _load_private(self, path: str) -> str:
-        """Load a private copy of a library, once; returns its new SONAME."""
-        if path not in self._private:
+    def _load_private(self, library: _Library) -> str:
+        """Load the private copy of a library, once; returns its new SONAME."""
+        path = library.path
+        if library.image is None:
             if path in self._loading:
                 raise ImageError(f"{path}: libraries that need each other cannot be copied", path=path)
             self._loading.append(path)
             try:
                 with ElfFile(path) as elf:
-                    self._private[path] = self._load(elf)
+                    library.image, library.soname = self._load(elf, library.needed, library.search)
             finally:
                 self._loading.remove(path)
-        soname = self._private[path].soname
-        if soname is None:
-            raise ImageError(
-                f"{path}: a library without a SONAME cannot be found once it is copied", path=path
-            )
-        return soname
-
-    def _is_private(self, path: str) -> bool:
-        """Whether a library is loaded privately; one that the linker finds by name alone is not."""
-        if path in self._private:
-            return True
-        if not os.path.isabs(path):
-            return False
-        if path not in self._verdicts:
-            name = os.path.basename(path)
-            self._verdicts[path] = False  # for a library that is reached again through what it needs
-            if not name.startswith("libpython"):  # the interpreter itself
-                with ElfFile(path) as elf:
-                    self._verdicts[path] = (
-                        name.startswith(tuple(PRIVATE_LIBRARIES))
-                        or elf.uses_python
-                        or any(self._is_private(needed) for _, needed in _needed(elf))
-                    )
-        return self._verdicts[path]
+        if library.soname is None:
+            raise ImageError(f"{path}: a library without SONAME cannot be found once it is copied", path=path)
+        return library.soname
 
     def _new_soname(self, elf: ElfFile) -> str:
         """Return a SONAME of the same length that no other library of this process has."""
@@ -156,7 +173,7 @@ class Libraries:
             or len(elf.soname) < _TAG_LENGTH + 2
         ):
             raise ImageError(
-                f"{elf.path}: no new name of its length for the library {elf.soname!r}", path=elf.path
+                f"{elf.path}: no new name of its length is left for the library {elf.soname!r}", path=elf.path
             )
         tag = ""
         for _ in range(_TAG_LENGTH):
@@ -165,27 +182,26 @@ class Libraries:
         return f"{tag}-{elf.soname[_TAG_LENGTH + 1 :]}"
 
 
-def _open_needed(elf: ElfFile, name: str) -> int:
+def _open(name: str, path: str) -> int:
     try:
         return _libc.open_library(name)
     except OSError as error:
-        raise ImageError(f"{elf.path} needs {name}, which does not load: {error}", path=elf.path) from None
+        raise ImageError(f"{path}: {error}", path=path) from None
 
 
-def _needed(elf: ElfFile) -> list[tuple[str, str]]:
-    """Name and real path of each needed library that the file's own search path leads to.
+def _resolve(elf: ElfFile, inherited: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the real paths of needed libraries, and the folders in which theirs are looked for.
 
-    The others are found by the linker as for any library, by its cache.
+    Those that no search path leads to are found by the linker as for any library, by its cache. A `DT_RPATH`
+    counts for the libraries needed further down too, a `DT_RUNPATH` for the file's own only and instead of
+    all of those (ld.so(8); glibc, `elf/dl-load.c`, `_dl_map_object`).
     """
-    origin = os.path.dirname(elf.path)
-    folders = [
-        folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for folder in elf.search_path if folder
-    ]
-    found = []
+    below = (*([] if elf.runpath else elf.rpath), *inherited)
+    found = {}
     for name in elf.needed:
-        for folder in folders:
+        for folder in elf.runpath or below:
             path = os.path.join(folder, name)
             if os.path.exists(path):
-                found.append((name, os.path.realpath(path)))
+                found[name] = os.path.realpath(path)
                 break
-    return found
+    return found, below

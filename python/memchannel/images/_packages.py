@@ -227,6 +227,11 @@ PACKAGES: dict[str, Package] = {
         "numexpr",
         "import numexpr, numpy as np; a = np.arange(1e5); assert (numexpr.evaluate('2*a') == 2 * a).all()",
     ),
+    "uvloop": Package(
+        "uvloop",
+        refused="its event loop handles signals, which Python gives to the main interpreter only "
+        "(signal.set_wakeup_fd); asyncio's own loop works",
+    ),
     "zarr": Package("zarr", _ZARR, daemon_threads=True),
     "yaml": Package(
         "pyyaml", "import yaml; assert yaml.load('a: [1, 2]', yaml.CSafeLoader) == {'a': [1, 2]}"
