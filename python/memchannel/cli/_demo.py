@@ -156,7 +156,7 @@ def _report(label: str, run: Run) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
+    figure.savefig(picture, format="png", dpi=100)
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(picture.getvalue())
