@@ -75,8 +75,8 @@ def _open(name: str, path: str) -> int:
         text = str(error).replace(name, path)
     if os.strerror(errno.EMFILE) in text:
         raise OSError(errno.EMFILE, text, path)
-    if os.strerror(errno.ENOMEM) in text:
-        text += "; is the number of mappings at its limit (vm.max_map_count)?"
+    if "map segment" in text or os.strerror(errno.ENOMEM) in text:  # the right to execute was checked before
+        text += "; is memory used up, or the number of mappings at its limit (vm.max_map_count)?"
     elif "static TLS" in text:
         text += (
             "; the module reserves static thread-local memory, of which there is little for all its copies "

@@ -119,8 +119,8 @@ def punch_hole(fd: int, offset: int, size: int) -> None:
     _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, size)
 
 
-def call_init(address: int) -> tuple[int, Any, bool]:
-    """Call a module's `PyInit_` function in the current interpreter.
+def call_init(address: int, name: str) -> tuple[int, Any, bool]:
+    """Call the `PyInit_` function of module `name` in the current interpreter.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def call_init(address: int) -> tuple[int, Any, bool]:
     """
     result = _pointer_from_void(address)()  # raises what the function raised
     if not result:
-        raise SystemError("initialization failed without raising an exception")
+        raise SystemError(f"initialization of {name} failed without raising an exception")
     returned = ctypes.cast(result, ctypes.py_object).value
     if id(type(returned)) == _module_def_type:
         return result, returned, True
@@ -138,11 +138,11 @@ def call_init(address: int) -> tuple[int, Any, bool]:
     return result, returned, False
 
 
-def call_export(address: int) -> int:
-    """Call a module's `PyModExport_` function (PEP 793) and return the address of its slots."""
+def call_export(address: int, name: str) -> int:
+    """Call the `PyModExport_` function of module `name` (PEP 793) and return the address of its slots."""
     result = _pointer_from_void(address)()
     if not result:
-        raise SystemError("module export failed without raising an exception")
+        raise SystemError(f"export of {name} failed without raising an exception")
     return int(result)
 
 

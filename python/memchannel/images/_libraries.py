@@ -12,6 +12,7 @@ written into the copies that need it.
 from __future__ import annotations
 
 import os
+import re
 import threading
 
 from . import _libc
@@ -129,7 +130,7 @@ class Libraries:
                 # Known from here on, to end a search that comes back through what it needs.
                 library = self._libraries[path] = _Library(path, needed, search)
                 name = os.path.basename(path)
-                if not name.startswith("libpython"):  # the interpreter itself
+                if not re.match(r"libpython\d", name):  # the interpreter itself
                     library.private = (
                         name.startswith(tuple(PRIVATE_LIBRARIES))
                         or elf.uses_python

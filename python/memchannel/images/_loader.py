@@ -53,12 +53,12 @@ def _create(spec: ModuleSpec, image: Image, functions: Mapping[str, int]) -> Mod
     """
     suffix = _init_suffix(spec.name)
     if init := _libc.find_symbol(image.handle, "PyInit" + suffix):
-        address, returned, is_definition = _libc.call_init(init)
+        address, returned, is_definition = _libc.call_init(init, spec.name)
         if is_definition:
             return _libc.module_from_definition(functions[FROM_DEFINITION], address, spec)
         return _adopt_single_phase(returned, spec)
     if export := _libc.find_symbol(image.handle, "PyModExport" + suffix):
-        return _libc.module_from_slots(functions[FROM_SLOTS], _libc.call_export(export), spec)
+        return _libc.module_from_slots(functions[FROM_SLOTS], _libc.call_export(export, spec.name), spec)
     raise ImageError(f"{image.path} defines no PyInit{suffix}", name=spec.name, path=image.path)
 
 

@@ -105,7 +105,7 @@ def _run(name: str, package: Package, timeout: float) -> ProbeResult:
     read_end, write_end = os.pipe()
     try:
         child = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(task["path"]), str(write_end), json.dumps(task)],
+            [sys.executable, "-P", "-c", _START, json.dumps(task["path"]), str(write_end), json.dumps(task)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -127,7 +127,7 @@ def _run(name: str, package: Package, timeout: float) -> ProbeResult:
     return _result(name, package, facts, _failure(facts, status, timeout), tail)
 
 
-# The child is not started with -m: that would look for memchannel in the current folder first.
+# Run with -P: the current folder is searched only if it is on the path given here.
 _START = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])

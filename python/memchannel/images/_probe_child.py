@@ -93,7 +93,7 @@ class _Probe:
 
     def _time_plain_import(self) -> None:
         self._tell(stage=f"importing {self._name} in a main interpreter")
-        command = [sys.executable, "-c", _PLAIN, json.dumps(self._task["path"]), self._name]
+        command = [sys.executable, "-P", "-c", _PLAIN, json.dumps(self._task["path"]), self._name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]

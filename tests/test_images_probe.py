@@ -1,0 +1,136 @@
+"""`memchannel.images.probe`: packages that work, do not, crash, hang."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from image_support import extension
+from memchannel import images
+from memchannel.images._packages import PACKAGES
+
+
+@pytest.fixture(name="folder")
+def fixture_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in front of `sys.path`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_numpy_works_and_its_costs_are_told() -> None:
+    result = images.probe("numpy")
+    assert result.ok, result
+    assert result.reason == ""
+    assert result.checked
+    assert result.version == sys.modules["numpy"].__version__ if "numpy" in sys.modules else result.version
+    assert result.plain_seconds is not None
+    assert result.plain_seconds > 0
+    assert result.second_seconds is not None
+    assert result.second_seconds > 0
+    assert result.private_bytes is not None
+    assert 1e6 < result.private_bytes < 1e8
+    assert result.mappings is not None
+    assert 0 < result.mappings < 1000
+    assert "numpy._core._multiarray_umath" in result.images
+    assert result.private_libraries == ()
+
+
+def test_package_of_pure_python() -> None:
+    result = images.probe("json")
+    assert result.ok, result
+    assert not result.checked
+    assert result.images == ()
+
+
+def test_package_that_nobody_knows(folder: Path) -> None:
+    extension(folder, "unheard_of", single_phase=True)
+    result = images.probe("unheard_of")
+    assert result.ok, result
+    assert result.images == ("unheard_of",)
+
+
+def test_package_that_is_not_installed() -> None:
+    result = images.probe("not_installed_at_all")
+    assert not result.ok
+    assert result.reason == (
+        "importing not_installed_at_all in a main interpreter: "
+        "ModuleNotFoundError: No module named 'not_installed_at_all'"
+    )
+
+
+@pytest.mark.parametrize("name", ["scikit-image", "numpy.linalg", "", "all"])
+def test_what_is_no_import_name(name: str) -> None:
+    result = images.probe(name)
+    assert not result.ok
+    assert f"{name!r} is not the import name of a package" in result.reason
+    assert ("imported as 'skimage'" in result.reason) == (name == "scikit-image")
+
+
+def test_package_that_is_refused() -> None:
+    result = images.probe("uvloop")
+    assert not result.ok
+    assert result.reason == PACKAGES["uvloop"].refused
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL])
+def test_package_that_crashes_in_its_second_interpreter(folder: Path, number: signal.Signals) -> None:
+    (folder / "crashing.py").write_text(
+        "import _interpreters, os, signal\n"
+        "if _interpreters.get_current()[0] > 1:\n"
+        f"    signal.raise_signal({int(number)}) if {int(number)} != 9 else os.kill(os.getpid(), 9)\n"
+    )
+    result = images.probe("crashing")
+    assert not result.ok
+    assert (
+        result.reason
+        == f"importing crashing in the second interpreter: the process crashed with {number.name}"
+    )
+    assert result.first_seconds is not None
+    assert result.second_seconds is None
+    if number != signal.SIGKILL:
+        assert "crashing.py" in result.output, "the traceback of the crash"
+
+
+def test_package_that_exits(folder: Path) -> None:
+    (folder / "exiting.py").write_text(
+        "import _interpreters, os\nif _interpreters.get_current()[0]:\n    os._exit(3)\n"
+    )
+    result = images.probe("exiting")
+    assert result.reason == "importing exiting in the first interpreter: the process ended with status 3"
+
+
+def test_package_that_hangs(folder: Path) -> None:
+    (folder / "hanging.py").write_text(
+        "import _interpreters, time\nif _interpreters.get_current()[0]:\n    time.sleep(1000)\n"
+    )
+    result = images.probe("hanging", timeout=5)
+    assert result.reason == "importing hanging in the first interpreter: no end within 5 seconds"
+
+
+def test_package_that_raises_only_in_other_interpreters(folder: Path) -> None:
+    (folder / "raising.py").write_text(
+        "import _interpreters\nif _interpreters.get_current()[0]:\n    raise OSError('not the main one')\n"
+    )
+    result = images.probe("raising")
+    assert result.reason == "importing raising in the first interpreter: OSError: not the main one"
+    assert "raising.py" in result.output
+
+
+def test_package_that_floods_its_output(folder: Path) -> None:
+    (folder / "noisy.py").write_text(
+        "import os, sys\nfor number in (1, 2):\n    os.write(number, b'a line\\n' * 200_000)\n"
+    )
+    result = images.probe("noisy")
+    assert result.ok, result
+    assert result.output.count("a line") <= 20
+
+
+def test_the_childs_path_is_this_ones(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "here.py").write_text("VALUE = 1\n")
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "json.py").write_text("raise AssertionError('taken from the current folder')\n")
+    monkeypatch.chdir(elsewhere)
+    assert images.probe("here").ok
