@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from memchannel import _core, interpreters
@@ -41,7 +42,8 @@ def ship(fn: Callable[..., Any]) -> Shipment:
     pickle.PicklingError
         It cannot be pickled; the message names it and the part of it.
     """
-    if hasattr(fn, "__qualname__") and not hasattr(fn, "__self__") and by_reference(fn):
+    owner = getattr(fn, "__self__", None)  # of a built-in function: its module
+    if hasattr(fn, "__qualname__") and (owner is None or isinstance(owner, ModuleType)) and by_reference(fn):
         return Shipment(f"{fn.__module__}:{fn.__qualname__}", None)
     payload, items = dump_function(fn)
     return Shipment(None, (payload, items)) if items else Shipment(payload, None)
@@ -67,7 +69,7 @@ class Crew:
 
     def __init__(self, terms: _Terms) -> None:
         self.terms = terms
-        self.channel: _core.Channel[Any] = _core.Channel(release="deferred", name=terms.name)
+        self.channel: _core.Channel[Any] = _core._task_channel(terms.name)
         # Associated with the receiving side, so that it is not over when a worker leaves to be replaced.
         self.channel.recv_nowait()
         self._lock = threading.Lock()

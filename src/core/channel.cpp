@@ -127,7 +127,11 @@ Status Channel::enlist_recv(RecvEntry& entry, Message& message) {
     else if (!claim(&entry)) return Status::parked;
     if (status != Status::empty) return status;
     if (queue_.empty() && sending_.over()) return claim(&entry) ? Status::ended : Status::parked;
-    receivers_.push_back(entry);
+    if (traits_.sticky) {
+        receivers_.push_front(entry);
+    } else {
+        receivers_.push_back(entry);
+    }
     return Status::parked;
 }
 

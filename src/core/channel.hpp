@@ -29,6 +29,7 @@ struct ChannelTraits {
     std::uint8_t codec = 0;            // the bindings' business
     std::size_t capacity = unlimited;  // 0: rendezvous
     bool deferred = false;             // how leases sent here go back
+    bool sticky = false;               // the receiver that came last is served first: it is still awake
     std::string name;
 };
 

@@ -92,6 +92,15 @@ void EntryQueue::push_back(Entry& entry) noexcept {
     ++size_;
 }
 
+void EntryQueue::push_front(Entry& entry) noexcept {
+    entry.prev = nullptr;
+    entry.next = head_;
+    (head_ ? head_->prev : tail_) = &entry;
+    head_ = &entry;
+    entry.queue = this;
+    ++size_;
+}
+
 void EntryQueue::remove(Entry& entry) noexcept {
     if (entry.queue != this) return;
     (entry.prev ? entry.prev->next : head_) = entry.next;

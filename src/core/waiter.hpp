@@ -112,6 +112,7 @@ class EntryQueue {
     std::size_t size() const noexcept { return size_; }
     Entry* front() const noexcept { return head_; }
     void push_back(Entry& entry) noexcept;
+    void push_front(Entry& entry) noexcept;
     void remove(Entry& entry) noexcept;
     // The first entry that is still undecided and not one of this call's own.
     Entry* first_other(const Waiter* self) const noexcept;

@@ -341,7 +341,7 @@ PyObject* new_channel(PyTypeObject* type, Codec codec, PyObject* arguments, PyOb
             return nullptr;
         }
         ChannelTraits traits{static_cast<std::uint8_t>(codec), parse_maxsize(maxsize, rendezvous), deferred,
-                             name ? name : ""};
+                             false, name ? name : ""};
         PyObject* const module = PyType_GetModuleByDef(type, &core_module);
         if (!module) return nullptr;
         return end_object(type, state_of_module(module), Channel::make(std::move(traits)), Side::both)
@@ -546,6 +546,16 @@ PyObject* open_end(PyObject* module, PyObject* const* values, Py_ssize_t given) 
         }
         return make_end(state_of_module(module), find_channel(arguments[0]), static_cast<Side>(side))
             .release();
+    });
+}
+
+PyObject* task_channel(PyObject* module, PyObject* name) {
+    ModuleState& state = state_of_module(module);
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const char* const text = PyUnicode_AsUTF8(name);
+        if (!text) return nullptr;
+        ChannelTraits traits{static_cast<std::uint8_t>(Codec::object), unlimited, true, true, text};
+        return make_end(state, Channel::make(std::move(traits)), Side::both).release();
     });
 }
 

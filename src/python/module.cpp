@@ -58,6 +58,7 @@ PyMethodDef methods[] = {
     {"_submit", cast(submit_task), METH_FASTCALL, nullptr},
     {"_work", cast(run_tasks), METH_FASTCALL, nullptr},
     {"_drain_tasks", cast(drain_tasks), METH_FASTCALL, nullptr},
+    {"_task_channel", task_channel, METH_O, nullptr},
     {"_lend", cast(lend), METH_FASTCALL, nullptr},
     {"_stats", stats, METH_NOARGS, nullptr},
     {"_lent_by", lent_by, METH_O, nullptr},

@@ -128,6 +128,10 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const NumpyTable* const numpy = loaded_numpy(state.numpy);
+        if (numpy && numpy->is_array(array) && !(array_fields(array)->flags & array_writeable)) {
+            PyErr_SetString(PyExc_ValueError, "cannot lend a read-only array writable");
+            return nullptr;
+        }
         Block* block = nullptr;
         for (PyObject* at = array; numpy && at && !block;) {
             block = shared_buffer_block(state, at);
@@ -143,10 +147,6 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
             return nullptr;
         }
         const ArrayFields* const fields = array_fields(array);
-        if (!(fields->flags & array_writeable)) {
-            PyErr_SetString(PyExc_ValueError, "cannot lend a read-only array writable");
-            return nullptr;
-        }
         const auto itemsize = static_cast<std::size_t>(descr_fields(fields->descr)->elsize);
         auto part =
             WritablePart::claim(Handle<Block>::share(block), extent_of(fields, itemsize, block->data()));

@@ -39,19 +39,20 @@ def _item(index: int) -> object:
 
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, items: list[Any], lend_from: int) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._take_buffer)
+        def take_buffer(buffer: pickle.PickleBuffer) -> bool:
+            # No method: the pickler would hold itself, and the items with it, until the next garbage collection.
+            with memoryview(buffer) as view:
+                if view.nbytes < lend_from:
+                    _core._count_copied(view.nbytes)
+                    return True  # in the pickle
+            items.append(buffer)
+            return False
+
+        super().__init__(file, protocol=5, buffer_callback=take_buffer)
         self._items = items
         self._lend_from = lend_from
         numpy = sys.modules.get("numpy")
         self._array_type = getattr(numpy, "ndarray", None)
-
-    def _take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
-        with memoryview(buffer) as view:
-            if view.nbytes < self._lend_from:
-                _core._count_copied(view.nbytes)
-                return True  # in the pickle
-        self._items.append(buffer)
-        return False
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
