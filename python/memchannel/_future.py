@@ -25,7 +25,7 @@ __all__ = ["TaskFuture", "stop_collector"]
 # What Future.__init__ makes (Lib/concurrent/futures/_base.py).
 _BASE_ATTRIBUTES = frozenset({"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"})
 
-_making = threading.RLock()  # of base parts; never held while a result is awaited
+_making = threading.Lock()  # of base parts; nothing else is locked or awaited under it
 
 
 class TaskFuture(Future[Any]):
@@ -110,28 +110,32 @@ class TaskFuture(Future[Any]):
             if "_condition" in self.__dict__:
                 return
             super().__init__()
-            if self._completion.done():
-                _settle(self)
-            else:
+            done = self._completion.done()
+            if not done:
                 _collector.watch(self)
+        if done:
+            _settle(self)
 
 
 def _settle(future: TaskFuture) -> None:
-    """Give the base class the outcome that the core has; once, whoever comes first."""
+    """Give the base class the outcome that the core has; once, whoever comes first.
+
+    Takes the future's condition, so never under `_making`: `concurrent.futures.wait()` holds conditions of some
+    futures while it makes those of others.
+    """
     state, value = future._outcome(None)
     error = None if state in ("succeeded", "cancelled") else future._kept_error(state, value)
-    with _making:
-        if "_settled" in future.__dict__:
-            return
-        future.__dict__["_settled"] = True
-        if state == "cancelled":
-            Future.cancel(future)
-            future.set_running_or_notify_cancel()
-            return
+    claim = object()
+    if future.__dict__.setdefault("_settler", claim) is not claim:
+        return
+    if state == "cancelled":
+        Future.cancel(future)
         future.set_running_or_notify_cancel()
-    if error is None:
+    elif error is None:
+        future.set_running_or_notify_cancel()
         future.set_result(value)
     else:
+        future.set_running_or_notify_cancel()
         future.set_exception(error)
 
 
