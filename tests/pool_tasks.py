@@ -28,14 +28,14 @@ def fail(text):
     raise KeyError(text)
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self, first, second):
         super().__init__(first)
         self.second = second
 
 
 def fail_unpicklable():
-    raise Unpicklable("some text", threading.Lock())
+    raise UnpicklableError("some text", threading.Lock())
 
 
 def remember(value):

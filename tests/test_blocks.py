@@ -71,7 +71,9 @@ def test_a_moving_mean_agrees_with_the_whole_to_the_last_bit(pool):
 def test_several_arrays_with_different_axes(pool):
     left = np.arange(12.0).reshape(4, 3)
     right = np.arange(8.0).reshape(2, 4)
-    parts = list(pool.map_blocks(lambda a, b: a.sum(axis=1) + b.sum(axis=0), left, right, axis=(0, 1), blocks=2))
+    parts = list(
+        pool.map_blocks(lambda a, b: a.sum(axis=1) + b.sum(axis=0), left, right, axis=(0, 1), blocks=2)
+    )
     assert (np.concatenate(parts) == left.sum(axis=1) + right.sum(axis=0)).all()
 
 
@@ -153,7 +155,12 @@ def test_an_exception_names_its_block(pool):
         ((np.arange(4),), {"out": np.zeros(4)}, TypeError, r"memchannel\.empty"),
         ((np.arange(4),), {"out": [0] * 4}, TypeError, "list"),
         ((np.arange(4),), {"out": memchannel.empty(5)}, ValueError, r"\(5,\)"),
-        ((np.arange(4),), {"out": memchannel.empty(4), "blocks": [slice(0, 3), slice(2, 4)]}, ValueError, "2:3"),
+        (
+            (np.arange(4),),
+            {"out": memchannel.empty(4), "blocks": [slice(0, 3), slice(2, 4)]},
+            ValueError,
+            "2:3",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_at_once(pool, arguments, options, error, text):
@@ -162,7 +169,9 @@ def test_bad_arguments_are_refused_at_once(pool, arguments, options, error, text
 
 
 def test_a_result_of_the_wrong_shape(pool):
-    with pytest.raises(ValueError, match=r"the result has shape \(3,\), its block of out has \(5,\)") as caught:
+    with pytest.raises(
+        ValueError, match=r"the result has shape \(3,\), its block of out has \(5,\)"
+    ) as caught:
         pool.map_blocks(lambda b: b[:3], np.arange(10), blocks=2, out=memchannel.empty(10))
     assert caught.value.__notes__[-1].startswith("block 0")
 

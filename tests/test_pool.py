@@ -55,7 +55,21 @@ def test_tasks_run_in_other_interpreters(pool):
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, -5, 1 << 80, 2.5, "text", "é€😀", b"bytes", (1, (2, "x")), [1, {"a": {2}}], range(3), 1j, ...],
+    [
+        None,
+        True,
+        -5,
+        1 << 80,
+        2.5,
+        "text",
+        "é€😀",
+        b"bytes",
+        (1, (2, "x")),
+        [1, {"a": {2}}],
+        range(3),
+        1j,
+        ...,
+    ],
 )
 def test_values_arrive_equal_and_of_thesame_type(pool, value):
     result = pool.submit(same, value).result()
@@ -131,7 +145,9 @@ def test_functions_of_a_script_without_a_main_guard(tmp_path):
         """)
     )
     for command in ([str(script)], ["-c", script.read_text()]):
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.stderr == ""
         assert done.stdout == "started\n[11, 12]\n"
 
@@ -355,7 +371,10 @@ def test_a_failing_initializer_breaks_the_pool():
 
 
 def test_an_unknown_package_breaks_the_pool():
-    with InterpreterPool(1, packages=("no_such_package",)) as own, pytest.raises(BrokenInterpreterPool, match="no_such"):
+    with (
+        InterpreterPool(1, packages=("no_such_package",)) as own,
+        pytest.raises(BrokenInterpreterPool, match="no_such"),
+    ):
         own.submit(pow, 2, 2).result()
 
 
@@ -402,5 +421,7 @@ def test_exit_without_shutdown_finishes_the_tasks():
         "futures = [pool.submit(pow, i, 2) for i in range(10)]\n"
         "futures[-1].add_done_callback(lambda f: print('last', f.result()))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "last 81\n", "")

@@ -9,9 +9,7 @@ import pytest
 from memchannel.blocks import split
 
 
-@hypothesis.given(
-    n=st.integers(0, 200), count=st.integers(1, 30), overlap=st.integers(0, 20)
-)
+@hypothesis.given(n=st.integers(0, 200), count=st.integers(1, 30), overlap=st.integers(0, 20))
 def test_even_blocks_cover_the_axis_once(n, count, overlap):
     cut = split(n, count, overlap)
     assert len(cut) == min(count, max(n, 1))

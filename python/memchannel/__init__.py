@@ -8,7 +8,8 @@
 b'spam'
 """
 
-# CPython 3.13.0 aborts when interpreters that imported _datetime are destroyed and the main one never imported it.
+# CPython 3.13.0 aborts when interpreters that imported _datetime are destroyed and the main one never
+# imported it.
 import datetime as _datetime  # noqa: F401
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 

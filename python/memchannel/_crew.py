@@ -188,10 +188,13 @@ def _serve_once(crew: Crew) -> bool:
     ready: _core.Channel[Any] = _core.Channel()
     setup.send(crew.setup())
     source = (
-        f"import memchannel._worker as _worker; _worker.main({setup.id}, {ready.id}, {crew.channel.id}); del _worker"
+        "import memchannel._worker as _worker\n"
+        f"_worker.main({setup.id}, {ready.id}, {crew.channel.id})\n"
+        "del _worker"
     )
     try:
-        interpreters._execute(interpreter, source)
+        interpreters._execute(interpreter,
+        source)
     finally:
         if crew.terms.reuse:
             interpreters._park(interpreter)

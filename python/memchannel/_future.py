@@ -1,7 +1,8 @@
 """Futures of tasks that other interpreters run.
 
-A `concurrent.futures.Future` costs a condition variable and a lock each, and somebody who sets it. A task's outcome
-lives in the core already, so `TaskFuture` asks there, and becomes a full Future only when callbacks, `wait()` or
+A `concurrent.futures.Future` costs a condition variable and a lock each, and somebody who sets it. A task's
+outcome lives in the core already, so `TaskFuture` asks there, and becomes a full Future only when callbacks,
+`wait()` or
 `as_completed()` need one; a collector thread, started with the first such need, then sets it.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from memchannel import _core
 from memchannel.exceptions import restore
@@ -62,13 +63,10 @@ class TaskFuture(Future[Any]):
             return value
         if state == "cancelled":
             raise CancelledError
-        self._raise(self._kept_error(state, value))
-
-    def _raise(self, error: BaseException) -> NoReturn:
         try:
-            raise error
+            raise self._kept_error(state, value)
         finally:
-            del self, error  # no reference cycle through the traceback's frame
+            del self  # no reference cycle through the traceback's frame
 
     def _kept_error(self, state: str, value: Any) -> BaseException:
         # The same exception object every time, as in the base class.
@@ -120,8 +118,8 @@ class TaskFuture(Future[Any]):
 def _settle(future: TaskFuture) -> None:
     """Give the base class the outcome that the core has; once, whoever comes first.
 
-    Takes the future's condition, so never under `_making`: `concurrent.futures.wait()` holds conditions of some
-    futures while it makes those of others.
+    Takes the future's condition, so never under `_making`: `concurrent.futures.wait()` holds conditions of
+    some futures while it makes those of others.
     """
     state, value = future._outcome(None)
     error = None if state in ("succeeded", "cancelled") else future._kept_error(state, value)
@@ -152,8 +150,11 @@ class _Collector:
         """Settle the future when it is done. Called under `_making`."""
         if self._channel is None:
             self._channel = _core.Channel(name="memchannel futures")
-            # Not a daemon: isolated interpreters have none. stop_collector() ends it before the exit joins it.
-            self._thread = threading.Thread(target=self._run, name="memchannel futures", args=(self._channel,))
+            # Not a daemon: isolated interpreters have none. stop_collector() ends it before the exit joins
+            # it.
+            self._thread = threading.Thread(
+                target=self._run, name="memchannel futures", args=(self._channel,)
+            )
             self._thread.start()
         token = next(self._tokens)
         self._watched[token] = future

@@ -33,8 +33,8 @@ class WorkerSetup(NamedTuple):
 def _resolve(name: Any) -> Callable[..., Any]:
     """Find the function that a task names.
 
-    ``"module:qualname"``, the bytes of a pickled function, or ``(wrapper, inner)``: the wrapper, a name itself, is
-    called with the inner function first.
+    ``"module:qualname"``, the bytes of a pickled function, or ``(wrapper, inner)``: the wrapper, a name
+    itself, is called with the inner function first.
     """
     if isinstance(name, str):
         module, _, path = name.partition(":")

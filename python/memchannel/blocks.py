@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +40,8 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
     n : int
         Length of the axis.
     blocks : int or iterable of slice
-        How many, of nearly equal length (the first ones are one longer, as `numpy.array_split` does), or which.
+        How many, of nearly equal length (the first ones are one longer, as `numpy.array_split` does), or
+        which.
     overlap : int
         Length of the halo on each side; cut short at the ends of the axis.
 
@@ -57,7 +59,8 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
     else:
         ranges = [_bounds(n, one) for one in blocks]  # type: ignore[union-attr]
     return [
-        Block(i, start, stop, max(0, start - overlap), min(n, stop + overlap)) for i, (start, stop) in enumerate(ranges)
+        Block(i, start, stop, max(0, start - overlap), min(n, stop + overlap))
+        for i, (start, stop) in enumerate(ranges)
     ]
 
 
@@ -67,7 +70,7 @@ def _even(n: int, count: int) -> list[tuple[int, int]]:
     count = min(count, max(n, 1))
     size, longer = divmod(n, count)
     starts = [i * size + min(i, longer) for i in range(count + 1)]
-    return list(zip(starts, starts[1:], strict=False))
+    return list(itertools.pairwise(starts))
 
 
 def _bounds(n: int, one: slice) -> tuple[int, int]:
@@ -84,32 +87,30 @@ def _bounds(n: int, one: slice) -> tuple[int, int]:
 def call_block(
     fn: Callable[..., Any] | None,
     parts: Parts | None,
-    block: tuple[int, int, int, int, int],
-    axis: int,
-    trim: bool,
+    where: tuple[tuple[int, int, int, int, int], int, bool],
     arrays: tuple[NDArray[Any], ...],
     out: NDArray[Any] | None,
 ) -> Any:
-    """Call the function for one block, in a worker."""
-    where = Block(*block)
+    """Call the function for one block, in a worker; `where` is the block, the axis, and whether to trim."""
+    block, axis, trim = Block(*where[0]), where[1], where[2]
     try:
         result = function_of(fn, parts)(*arrays)
-        if trim and where.high - where.low != where.stop - where.start:
-            result = _trimmed(result, where, axis)
+        if trim and block.high - block.low != block.stop - block.start:
+            result = _trimmed(result, block, axis)
         if out is None:
             return result
         _store(result, out)
     except BaseException as exc:
-        exc.add_note(f"block {where.index} of map_blocks(): [{where.start}:{where.stop}] along axis {axis}")
+        exc.add_note(f"block {block.index} of map_blocks(): [{block.start}:{block.stop}] along axis {axis}")
         raise
     return None
 
 
-def _trimmed(result: Any, where: Block, axis: int) -> Any:
+def _trimmed(result: Any, block: Block, axis: int) -> Any:
     shape = getattr(result, "shape", ())
-    if len(shape) <= axis or shape[axis] != where.high - where.low:
+    if len(shape) <= axis or shape[axis] != block.high - block.low:
         return result  # not block-shaped: a number, a summary
-    inner = slice(where.start - where.low, where.stop - where.low)
+    inner = slice(block.start - block.low, block.stop - block.low)
     return result[(slice(None),) * axis + (inner,)]
 
 
@@ -150,11 +151,15 @@ def _check_out(out: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> Non
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an array made by memchannel.empty(), not {type(out).__name__}")
     if out.ndim <= axis or out.shape[axis] != n:
-        raise ValueError(f"out has shape {out.shape}; it must have length {n} along axis {axis}, as the array has")
+        raise ValueError(
+            f"out has shape {out.shape}; it must have length {n} along axis {axis}, as the array has"
+        )
     ordered = sorted((block.start, block.stop) for block in blocks)
-    for (_, stop), (start, _) in zip(ordered, ordered[1:], strict=False):
+    for (_, stop), (start, _) in itertools.pairwise(ordered):
         if start < stop:
-            raise ValueError(f"blocks overlap at {start}:{stop}: with out= each must be written by one worker only")
+            raise ValueError(
+                f"blocks overlap at {start}:{stop}: with out= each must be written by one worker only"
+            )
     WritableBlock(out[(slice(None),) * axis + (slice(0, 0),)])  # refuses memory that cannot be lent writable
 
 
@@ -197,7 +202,7 @@ def map_blocks(
         )
         own = (slice(None),) * axes[0] + (slice(block.start, block.stop),)
         target = None if out is None else WritableBlock(out[own])
-        task = (shipment.parts, tuple(block), axes[0], trim, views, target)
+        task = (shipment.parts, (tuple(block), axes[0], trim), views, target)
         return crew.submit(wrapper, task, None, lend_from=0)
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.

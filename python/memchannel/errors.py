@@ -16,10 +16,10 @@ __all__ = [
 
 
 class ClosedChannelError(ValueError):
-    """This interpreter closed the end that it now uses."""
+    """The calling interpreter closed the end that it now uses."""
 
 
-class EndOfChannel(EOFError):
+class EndOfChannel(EOFError):  # noqa: N818 - named for what it tells, as StopIteration is
     """The sending side of the channel is over and everything sent was received."""
 
 
@@ -32,7 +32,10 @@ class PoisonedChannelError(RuntimeError):
 
 
 class AbandonedLockError(RuntimeError):
-    """The interpreter that held the lock ended; the lock is free now, and what it protects may be half done."""
+    """The interpreter that held the lock ended.
+
+    The lock is free now, and what it protects may be half done.
+    """
 
 
 class RemoteError(RuntimeError):

@@ -51,10 +51,14 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = 
 
     kind = np.dtype(dtype)
     if kind.hasobject:
-        raise TypeError(f"dtype {kind} holds Python objects, which belong to one interpreter; use a numeric dtype")
+        raise TypeError(
+            f"dtype {kind} holds Python objects, which belong to one interpreter; use a numeric dtype"
+        )
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', not {order!r}")
-    dims = (operator.index(shape),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)  # type: ignore[arg-type, union-attr]
+    dims = (
+        (operator.index(shape),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)
+    )  # type: ignore[arg-type, union-attr]
     if any(n < 0 for n in dims):
         raise ValueError(f"negative dimensions are not allowed: {dims}")
     buffer = _core.SharedBuffer(math.prod(dims) * kind.itemsize)
@@ -80,8 +84,8 @@ def array(a: ArrayLike, dtype: DTypeLike = None, *, order: str = "C") -> NDArray
 class WritableBlock:
     """A block of a shared array, on its way to the one who may write to it.
 
-    Sent through a `Channel` (once), it arrives as a writable array. While that array, or this object, lives, nobody
-    else can claim an overlapping block; the creator's own array stays writable.
+    Sent through a `Channel` (once), it arrives as a writable array. While that array, or this object, lives,
+    nobody else can claim an overlapping block; the creator's own array stays writable.
 
     Parameters
     ----------

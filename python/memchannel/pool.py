@@ -38,8 +38,8 @@ _CALL, _CALL_ITEM, _CALL_CHUNK = map(_name_of, (_worker.call, _worker.call_item,
 class InterpreterPool(Executor):
     """Run functions in other interpreters, each with its own GIL and its own NumPy.
 
-    Arrays of 64 KiB and more in arguments and results are never copied: the other side gets a read-only array over
-    the same memory.
+    Arrays of 64 KiB and more in arguments and results are never copied: the other side gets a read-only
+    array over the same memory.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class InterpreterPool(Executor):
     name : str, optional
         Shown in the names of threads and in messages.
     reuse : bool, optional
-        Take parked interpreters of earlier pools, and park the workers' at the end. They cost tens of megabytes
-        that CPython does not give back.
+        Take parked interpreters of earlier pools, and park the workers' at the end. They cost tens of
+        megabytes that CPython does not give back.
 
     Raises
     ------
@@ -140,8 +140,8 @@ class InterpreterPool(Executor):
     ) -> Iterator[T]:
         """Call `fn` for each tuple of items; see `concurrent.futures.Executor.map`.
 
-        With `buffersize` the iterables are read only so far ahead of the results, on every Python. The same large
-        array in several items is lent once. An exception of a call has a note with the item's index.
+        With `buffersize` the iterables are read only so far ahead of the results, on every Python. The same
+        large array in several items is lent once. An exception of a call has a note with the item's index.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -152,7 +152,9 @@ class InterpreterPool(Executor):
         end = None if timeout is None else time.monotonic() + timeout
         shipment = self._crew.ship(fn)
         lent: dict[int, tuple[Any, Any]] = {}
-        items = (tuple(self._lend_once(item, lent) for item in items) for items in zip(*iterables, strict=False))
+        items = (
+            tuple(self._lend_once(item, lent) for item in items) for items in zip(*iterables, strict=False)
+        )
         tasks = enumerate(items) if chunksize == 1 else _chunks(items, chunksize)
         wrapper = _CALL_ITEM if chunksize == 1 else _CALL_CHUNK
 
@@ -197,7 +199,8 @@ class InterpreterPool(Executor):
         blocks : int or iterable of slice, optional
             How many blocks, of nearly equal length, or which ones. By default four for each worker.
         overlap : int, optional
-            Length of the halo: each block comes with so many further elements at both sides, fewer at the edges.
+            Length of the halo: each block comes with so many further elements at both sides, fewer at the
+            edges.
         trim : bool, optional
             Cut the halo off results that have the halo's length along the axis.
         out : numpy.ndarray, optional

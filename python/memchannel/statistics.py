@@ -91,5 +91,8 @@ def stats() -> Statistics:
 
 def dump_waits() -> list[Wait]:
     """Tell which thread of which interpreter waits for what, and for how long, longest first."""
-    waits = [Wait(i, thread, verb, channel or None, seconds) for i, thread, verb, channel, seconds in _core._waits()]
+    waits = [
+        Wait(i, thread, verb, channel or None, seconds)
+        for i, thread, verb, channel, seconds in _core._waits()
+    ]
     return sorted(waits, key=lambda wait: -wait.seconds)

@@ -41,16 +41,18 @@ def prepare(obj: object) -> NDArray[Any]:
 
     if isinstance(obj, np.ma.MaskedArray):
         raise _refuse(obj, "masked arrays are not supported yet; send .data and .mask")
-    if isinstance(obj, (np.ndarray, np.generic)):
-        array = np.asarray(obj)
-    elif any(hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")):
+    if isinstance(obj, (np.ndarray, np.generic)) or any(hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")):
         array = np.asarray(obj)
     elif hasattr(obj, "__dlpack__"):
         array = np.from_dlpack(obj)  # type: ignore[arg-type]
     else:
-        raise _refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
+        raise _refuse(
+            obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__"
+        )
     if type(array.dtype).__name__ == "StringDType":
-        raise _refuse(obj, "StringDType keeps its text outside the array; use astype('U') or a memchannel.Channel")
+        raise _refuse(
+            obj, "StringDType keeps its text outside the array; use astype('U') or a memchannel.Channel"
+        )
     return array
 
 
