@@ -193,8 +193,7 @@ def _serve_once(crew: Crew) -> bool:
         "del _worker"
     )
     try:
-        interpreters._execute(interpreter,
-        source)
+        interpreters._execute(interpreter, source)
     finally:
         if crew.terms.reuse:
             interpreters._park(interpreter)

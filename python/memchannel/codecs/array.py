@@ -41,7 +41,9 @@ def prepare(obj: object) -> NDArray[Any]:
 
     if isinstance(obj, np.ma.MaskedArray):
         raise _refuse(obj, "masked arrays are not supported yet; send .data and .mask")
-    if isinstance(obj, (np.ndarray, np.generic)) or any(hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")):
+    if isinstance(obj, (np.ndarray, np.generic)) or any(
+        hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")
+    ):
         array = np.asarray(obj)
     elif hasattr(obj, "__dlpack__"):
         array = np.from_dlpack(obj)  # type: ignore[arg-type]
