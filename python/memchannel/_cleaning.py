@@ -50,7 +50,7 @@ def clean() -> None:
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:
         if name != "memchannel":
             del main[name]
-    for name in [name for name, module in sys.modules.items() if _is_users_own(name, module)]:
+    for name in [name for name, module in list(sys.modules.items()) if _is_users_own(name, module)]:
         del sys.modules[name]
     if warnings.filters != _filters:
         warnings.resetwarnings()
