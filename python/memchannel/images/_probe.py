@@ -15,7 +15,7 @@ from . import unsupported_reason
 from ._finder import ALL
 from ._packages import PACKAGES, Package, import_name
 
-_OUTPUT_LINES = 20
+_OUTPUT_LINES = 100
 
 
 @dataclass(frozen=True)
