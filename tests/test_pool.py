@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import operator
+import signal
 import subprocess
 import sys
 import textwrap
@@ -434,3 +435,32 @@ def test_exit_without_shutdown_finishes_the_tasks():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "last 81\n", "")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "with InterpreterPool(2, packages=None) as pool:\n    list(pool.map(spin, range(100)))",
+        "with InterpreterPool(2, packages=None) as pool:\n    pool.submit(spin, 1).result()",
+        "with InterpreterPool(2, packages=None) as pool:\n    pool.submit(channel.recv).result()",
+        "pool = InterpreterPool(2, packages=None)\nfor _ in pool.map(spin, range(100)): pass",
+    ],
+)
+def test_one_ctrl_c_ends_the_process(wait):
+    code = (
+        "from memchannel import Channel, InterpreterPool\n"
+        "channel = Channel()\n"
+        "def spin(_):\n"
+        "    while True: pass\n"
+        "ready = Channel()\n"
+        "InterpreterPool(1, packages=None).submit(print, 'up', flush=True).result()\n" + wait
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "up\n"
+    time.sleep(0.3)  # into the tasks; an earlier signal must do as well
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -34,7 +34,8 @@ def _is_users_own(name: str, module: object) -> bool:
 def clean() -> None:
     """Forget what was run here: names of ``__main__``, users' own modules, warnings filters, garbage.
 
-    Modules of the standard library and of installed packages stay: they are what makes a reused interpreter cheap.
+    Modules of the standard library and of installed packages stay: they are what makes a reused interpreter
+    cheap.
 
     Raises
     ------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -77,6 +78,7 @@ class Crew:
         self._broken: BaseException | None = None
         self._shut_down = False
         self._by_name: dict[Callable[..., Any], Shipment] = {}
+        self._at_work: set[int] = set()  # tokens for _core._interrupt
         _watch_exit()
         _crews.add(self)
 
@@ -159,6 +161,21 @@ class Crew:
         error.__cause__ = cause
         return error
 
+    def interrupt(self) -> None:
+        """Cancel what is queued and raise KeyboardInterrupt in the tasks that run."""
+        _core._drain_tasks(self.channel, True)
+        for token in list(self._at_work):
+            _core._interrupt(token)
+
+    @contextlib.contextmanager
+    def at_work(self, token: int) -> Iterator[None]:
+        """While a worker can be interrupted by this token."""
+        self._at_work.add(token)
+        try:
+            yield
+        finally:
+            self._at_work.discard(token)
+
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
         """Take no more tasks; run what is queued, or cancel it; wait for the workers to end."""
         with self._lock:
@@ -193,7 +210,8 @@ def _serve_once(crew: Crew) -> bool:
         "del _worker"
     )
     try:
-        interpreters._execute(interpreter, source)
+        with crew.at_work(setup.id):
+            interpreters._execute(interpreter, source)
     finally:
         if crew.terms.reuse:
             interpreters._park(interpreter)
@@ -205,6 +223,7 @@ def _serve_once(crew: Crew) -> bool:
 
 
 def _finish_all() -> None:
+    interpreters._stop_parking()
     for crew in list(_crews):
         crew.shutdown(wait=True, cancel_futures=False)
     stop_collector()

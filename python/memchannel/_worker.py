@@ -91,10 +91,13 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
     ready.send(None)
     tasks = _core.RecvChannel(task_channel)
     functions: dict[Any, Callable[..., Any]] = {}
+    # Channel ids are unique in the process: the setup channel's names this stretch of work.
+    _core._arm(setup_channel)
     while True:
         try:
             _core._work(tasks, functions, _resolve, snapshot, setup.limit, LEND_FROM)
             break
         except KeyboardInterrupt:
             continue  # aimed at a task that was over already
+    _core._disarm(setup_channel)
     tasks.close()  # parked interpreters hold no end of past pools

@@ -178,7 +178,7 @@ def map_blocks(
     """See `InterpreterPool.map_blocks`."""
     import numpy as np
 
-    from memchannel.pool import _in_order, _name_of
+    from memchannel.pool import _name_of
 
     if not arrays:
         raise TypeError("map_blocks() needs at least one array")
@@ -206,7 +206,7 @@ def map_blocks(
         return crew.submit(wrapper, task, None, lend_from=0)
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
-    results = _in_order(submit, cut, 2 * BLOCKS_PER_WORKER * workers, None)
+    results = pool._in_order(submit, cut, 2 * BLOCKS_PER_WORKER * workers)
     if progress:
         results = _with_progress(results, len(cut))
     if out is None:

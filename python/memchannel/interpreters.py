@@ -1,19 +1,18 @@
 """Interpreters of this process: making them, listing them, closing them politely.
 
-The class is the standard library's, ``concurrent.interpreters.Interpreter`` (PEP 734), or its backport's on Python
-3.13. Interpreters made here are isolated: each has its own GIL.
+The class is the standard library's, ``concurrent.interpreters.Interpreter`` (PEP 734), or its backport's on
+Python 3.13. Interpreters made here are isolated: each has its own GIL.
 """
 
 from __future__ import annotations
 
+import _interpreters
 import atexit
 import builtins
 import sys
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-
-import _interpreters
 
 from memchannel import _core
 from memchannel.images import ImageError
@@ -40,6 +39,7 @@ __all__ = [
 
 _lock = threading.Lock()
 _parked: dict[tuple[tuple[str, ...], bool], list[Interpreter]] = {}  # _lock
+_exiting = threading.Event()
 _made_with: dict[int, tuple[tuple[str, ...], bool]] = {}  # by id; ids are never used again
 
 
@@ -64,7 +64,8 @@ def create(
     Parameters
     ----------
     packages : iterable of str, str or None, optional
-        Packages whose extension modules load there as private images, see `memchannel.images`; ``"all"`` for all.
+        Packages whose extension modules load there as private images, see `memchannel.images`; ``"all"`` for
+        all.
     reuse : bool, optional
         Take a parked interpreter that was made with the same packages, if there is one.
     allow_daemon_threads : bool, optional
@@ -119,7 +120,9 @@ def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
     kind = getattr(builtins, failure.type.__name__, None)
     if failure.type.__name__ == "ImageError":
         return ImageError(failure.msg)
-    if isinstance(kind, type) and issubclass(kind, (ImportError, ValueError, TypeError, MemoryError, OSError)):
+    if isinstance(kind, type) and issubclass(
+        kind, (ImportError, ValueError, TypeError, MemoryError, OSError)
+    ):
         return kind(failure.msg)
     return RuntimeError(f"interpreter {interpreter.id} could not be set up: {failure.formatted}")
 
@@ -134,21 +137,33 @@ def _execute(interpreter: Interpreter, source: str) -> None:
     """
     failure = _interpreters.exec(interpreter.id, source)
     if failure is not None:
-        raise RuntimeError(f"interpreter {interpreter.id}: {getattr(failure, 'errdisplay', failure.formatted)}")
+        raise RuntimeError(
+            f"interpreter {interpreter.id}: {getattr(failure, 'errdisplay', failure.formatted)}"
+        )
 
 
 # ---- parking
 
 
 def _park(interpreter: Interpreter) -> None:
-    """Clean an interpreter and keep it for `create` with ``reuse=True``; one that cannot be cleaned is let go."""
+    """Clean an interpreter and keep it for `create` with ``reuse=True``.
+
+    One that cannot be cleaned is let go. At exit all are: running source, to clean, would make CPython forget that
+    the main program ended by KeyboardInterrupt (``unhandled_keyboard_interrupt`` in Python/pythonrun.c is one
+    for all interpreters), and the process would end with status 1.
+    """
     key = _made_with.get(interpreter.id)
-    if key is None or is_running(interpreter):
+    if key is None or _exiting.is_set() or is_running(interpreter):
         return
     if _interpreters.exec(interpreter.id, "memchannel._cleaning.clean()") is not None:
         return
     with _lock:
         _parked.setdefault(key, []).append(interpreter)
+
+
+def _stop_parking() -> None:
+    """At exit: interpreters that are not needed any more end."""
+    _exiting.set()
 
 
 def _unpark(key: tuple[tuple[str, ...], bool]) -> Interpreter | None:
@@ -172,7 +187,9 @@ def _close_parked() -> None:
 
 def list_all() -> list[Interpreter]:
     """Return all interpreters of the process, the main one first."""
-    return [Interpreter(number, _whence=whence) for number, whence in _interpreters.list_all(require_ready=True)]  # type: ignore[call-arg]
+    return [
+        Interpreter(number, _whence=whence) for number, whence in _interpreters.list_all(require_ready=True)
+    ]  # type: ignore[call-arg]
 
 
 def get_current() -> Interpreter:
@@ -226,8 +243,8 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
 
     Notes
     -----
-    Views that are only in reference cycles come back with a garbage collection in the interpreter that holds them;
-    it is asked for in this one. ``Interpreter.close()`` closes by force: what is out stays allocated.
+    Views that are only in reference cycles come back with a garbage collection in the interpreter that holds
+    them; it is asked for in this one. ``Interpreter.close()`` closes by force: what is out stays allocated.
     """
     if is_running(interpreter):
         raise RuntimeError(f"interpreter {interpreter.id} is running; wait until it is done")

@@ -162,7 +162,7 @@ class InterpreterPool(Executor):
             return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
 
         ahead = None if buffersize is None else -(-buffersize // chunksize)
-        results = _in_order(submit, tasks, ahead, end)
+        results = self._in_order(submit, tasks, ahead, end)
         return results if chunksize == 1 else itertools.chain.from_iterable(results)
 
     def _lend_once(self, item: Any, lent: dict[int, tuple[Any, Any]]) -> Any:
@@ -228,6 +228,48 @@ class InterpreterPool(Executor):
             self, fn, arrays, axis=axis, blocks=blocks, overlap=overlap, trim=trim, out=out, progress=progress
         )
 
+    def _in_order(
+        self,
+        submit: Callable[[Any], Future[Any]],
+        tasks: Iterable[Any],
+        ahead: int | None,
+        end: float | None = None,
+    ) -> Iterator[Any]:
+        """Submit now, at most `ahead` of what was taken, and give the results as they are asked for."""
+        remaining = iter(tasks)
+        futures = deque(map(submit, itertools.islice(remaining, ahead)))
+
+        def results() -> Iterator[Any]:
+            try:
+                while futures:
+                    # Popped before it is waited for, so that nothing holds the result but whoever asked for
+                    # it.
+                    future = futures.popleft()
+                    try:
+                        result = future.result(None if end is None else max(0.0, end - time.monotonic()))
+                    except BaseException:
+                        future.cancel()
+                        raise
+                    del future
+                    if ahead is not None:
+                        futures.extend(map(submit, itertools.islice(remaining, 1)))
+                    yield result
+                    del result
+            except KeyboardInterrupt:
+                self._crew.interrupt()
+                raise
+            finally:
+                for future in futures:
+                    future.cancel()
+
+        return results()
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
+        """Shut down, waiting for the tasks; after Ctrl-C they are cancelled or interrupted first."""
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            self._crew.interrupt()
+        return super().__exit__(exc_type, exc_val, exc_tb)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks; see `concurrent.futures.Executor.shutdown`.
 
@@ -243,32 +285,3 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
         if not chunk:
             return
         yield first, chunk
-
-
-def _in_order(
-    submit: Callable[[Any], Future[Any]], tasks: Iterable[Any], ahead: int | None, end: float | None
-) -> Iterator[Any]:
-    """Submit now, at most `ahead` of what was taken, and give the results as they are asked for."""
-    remaining = iter(tasks)
-    futures = deque(map(submit, itertools.islice(remaining, ahead)))
-
-    def results() -> Iterator[Any]:
-        try:
-            while futures:
-                # Popped before it is waited for, so that nothing holds the result but whoever asked for it.
-                future = futures.popleft()
-                try:
-                    result = future.result(None if end is None else max(0.0, end - time.monotonic()))
-                except BaseException:
-                    future.cancel()
-                    raise
-                del future
-                if ahead is not None:
-                    futures.extend(map(submit, itertools.islice(remaining, 1)))
-                yield result
-                del result
-        finally:
-            for future in futures:
-                future.cancel()
-
-    return results()
