@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -227,6 +228,8 @@ def _finish_all() -> None:
     for crew in list(_crews):
         crew.shutdown(wait=True, cancel_futures=False)
     stop_collector()
+    if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        _core._mark_interrupted()
 
 
 @functools.cache

@@ -148,9 +148,7 @@ def _execute(interpreter: Interpreter, source: str) -> None:
 def _park(interpreter: Interpreter) -> None:
     """Clean an interpreter and keep it for `create` with ``reuse=True``.
 
-    One that cannot be cleaned is let go. At exit all are: running source, to clean, would make CPython forget that
-    the main program ended by KeyboardInterrupt (``unhandled_keyboard_interrupt`` in Python/pythonrun.c is one
-    for all interpreters), and the process would end with status 1.
+    One that cannot be cleaned is let go, and so are all at exit.
     """
     key = _made_with.get(interpreter.id)
     if key is None or _exiting.is_set() or is_running(interpreter):

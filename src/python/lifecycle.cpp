@@ -105,6 +105,15 @@ std::string path_of(const void* symbol) {
 
 }  // namespace
 
+PyObject* mark_interrupted(PyObject*, PyObject*) {
+    const Ref names = Ref::steal(PyDict_New());
+    if (!names || PyDict_SetItemString(names.get(), "__builtins__", PyEval_GetBuiltins()) < 0) return nullptr;
+    const Ref result = Ref::steal(PyRun_String("raise KeyboardInterrupt", Py_file_input, names.get(), names.get()));
+    if (!result && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return nullptr;
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
 bool check_only_copy() noexcept {
     return guarded<bool>(false, [] {
         static bool checked = false;  // under the GIL or not: the answer is the same every time

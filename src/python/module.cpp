@@ -67,6 +67,7 @@ PyMethodDef methods[] = {
     {"_channels", all_channels, METH_NOARGS, nullptr},
     {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
+    {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},
     {"_arm", arm_interrupt, METH_O, nullptr},
     {"_disarm", disarm_interrupt, METH_O, nullptr},
     {"_interrupt", interrupt, METH_O, nullptr},
