@@ -1,7 +1,16 @@
-"""Interpreters of this process: making them, listing them, closing them politely.
+r"""Interpreters of this process: making them, listing them, running things in them, closing them politely.
 
 The class is the standard library's, ``concurrent.interpreters.Interpreter`` (PEP 734), or its backport's on
-Python 3.13. Interpreters made here are isolated: each has its own GIL.
+Python 3.13. Interpreters made here are isolated: each has its own GIL, and the packages asked for load there
+as private images (`memchannel.images`).
+
+>>> from memchannel import interpreters
+>>> interp = interpreters.create(packages=None)
+>>> interpreters.run(interp, "answer = 6 * factor", factor=7).completed
+True
+>>> interpreters.run(interp, "print(answer)", capture_output=True).stdout
+'42\n'
+>>> interpreters.close(interp)
 """
 
 from __future__ import annotations
@@ -9,13 +18,16 @@ from __future__ import annotations
 import _interpreters
 import atexit
 import builtins
+import gc
 import sys
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memchannel import _core
-from memchannel.images import ImageError
+from memchannel import _core, images
+from memchannel._setup import current_settings
+from memchannel.run import RunResult, run
 
 if sys.version_info >= (3, 14):
     from concurrent.interpreters import Interpreter
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Interpreter",
+    "RunResult",
     "close",
     "create",
     "get_current",
@@ -34,23 +47,38 @@ __all__ = [
     "idle",
     "is_running",
     "list_all",
+    "run",
     "running",
 ]
 
+
+class _Terms(NamedTuple):
+    """What parked interpreters are told apart by."""
+
+    packages: frozenset[str]
+    allow_daemon_threads: bool
+
+
+_made: weakref.WeakKeyDictionary[Interpreter, _Terms] = weakref.WeakKeyDictionary()
+_reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
+"""Those that close() parks."""
 _lock = threading.Lock()
-_parked: dict[tuple[tuple[str, ...], bool], list[Interpreter]] = {}  # _lock
+_parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
-_made_with: dict[int, tuple[tuple[str, ...], bool]] = {}  # by id; ids are never used again
 
 
 def _package_names(packages: Packages) -> tuple[str, ...]:
     if packages is None:
         return ()
-    names = (packages,) if isinstance(packages, str) else tuple(packages)
+    names = tuple(dict.fromkeys((packages,) if isinstance(packages, str) else packages))
+    reason = images.unsupported_reason() if names else None
+    if reason is not None:
+        raise images.ImageError(reason)
     for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"packages must be names, not {name!r}")
-    return tuple(dict.fromkeys(names))
+        # Before an interpreter is made in vain: on 3.13.0 one that ends leaves 1.7 MB behind.
+        images._check_name(name)
+        images._check_package(name)
+    return names
 
 
 # ---- making
@@ -59,17 +87,21 @@ def _package_names(packages: Packages) -> tuple[str, ...]:
 def create(
     packages: Packages = ("numpy",), *, reuse: bool = False, allow_daemon_threads: bool = False
 ) -> Interpreter:
-    """Make an isolated interpreter, with the `sys.path` of this one.
+    """Make an isolated interpreter that can import the packages.
+
+    It takes over `sys.path`, `sys.argv`, `os.environ`, the recursion limit and the switch interval of this one.
+    The working directory belongs to the process.
 
     Parameters
     ----------
     packages : iterable of str, str or None, optional
         Packages whose extension modules load there as private images, see `memchannel.images`; ``"all"`` for
-        all.
+        all, None or empty for none.
     reuse : bool, optional
-        Take a parked interpreter that was made with the same packages, if there is one.
+        Take a parked interpreter of the same packages, if there is one; `close` parks this one, cleaned.
     allow_daemon_threads : bool, optional
-        Isolated interpreters refuse daemon threads by default.
+        Isolated interpreters refuse daemon threads by default. CPython aborts the process when one ends while
+        a daemon thread of its own runs: `close` refuses.
 
     Returns
     -------
@@ -79,39 +111,56 @@ def create(
     Raises
     ------
     ModuleNotFoundError
-        A package is not installed.
+        A package is not installed; the message names it.
     memchannel.images.ImageError
         A package is known not to work, or the platform does not support private images.
-    RuntimeError
+    MemoryError, RuntimeError
         The interpreter could not be made; the message says why.
     """
-    key = (_package_names(packages), allow_daemon_threads)
-    interpreter = _unpark(key) if reuse else None
+    names = _package_names(packages)
+    terms = _Terms(frozenset(names), allow_daemon_threads)
+    interpreter = _unpark(terms, names) if reuse else None
     if interpreter is None:
         interpreter = _new(allow_daemon_threads)
-    _set_up(interpreter, key[0])
-    _made_with[interpreter.id] = key
+        try:
+            _set_up(interpreter, names)
+        except BaseException:
+            interpreter.close()
+            raise
+        _made[interpreter] = terms
+    if reuse:
+        _reused.add(interpreter)
     return interpreter
 
 
 def _new(allow_daemon_threads: bool) -> Interpreter:
-    config = _interpreters.new_config("isolated", allow_daemon_threads=allow_daemon_threads)
+    config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
     try:
-        number = _interpreters.create(config, reqrefs=True)
+        return Interpreter(_interpreters.create(config, reqrefs=True))
     except _interpreters.InterpreterError as exc:
-        count = len(_interpreters.list_all())
-        raise RuntimeError(f"cannot make another interpreter beside the {count} there are: {exc}") from exc
-    return Interpreter(number, _ownsref=True)  # type: ignore[call-arg]
+        reason = exc.__cause__ or exc.__context__ or exc
+        there = len(_interpreters.list_all())
+        kind = MemoryError if "memory" in str(reason) or isinstance(reason, MemoryError) else RuntimeError
+        raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
+
+
+# In a function, so that __main__ stays empty.
+_SET_UP = """\
+def set_up(settings, packages):
+    import sys
+    sys.path[:] = settings[0]
+    from memchannel._setup import Settings, set_up
+    set_up(Settings(*settings), packages)
+try:
+    set_up({settings!r}, {packages!r})
+finally:
+    del set_up
+"""
 
 
 def _set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
-    source = (
-        f"import sys\nsys.path[:] = {sys.path!r}\nsys.argv[:] = {getattr(sys, 'argv', [])!r}\n"
-        "import memchannel._cleaning\n"
-    )
-    if packages:
-        source += f"import memchannel.images\nmemchannel.images.enable(*{packages!r})\n"
-    failure = _interpreters.exec(interpreter.id, source + "memchannel._cleaning.remember()\n")
+    source = _SET_UP.format(settings=tuple(current_settings()), packages=packages)
+    failure = _interpreters.exec(interpreter.id, source)
     if failure is not None:
         raise _setup_error(failure, interpreter)
 
@@ -119,12 +168,69 @@ def _set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
 def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
     kind = getattr(builtins, failure.type.__name__, None)
     if failure.type.__name__ == "ImageError":
-        return ImageError(failure.msg)
-    if isinstance(kind, type) and issubclass(
-        kind, (ImportError, ValueError, TypeError, MemoryError, OSError)
-    ):
+        return images.ImageError(failure.msg)
+    if isinstance(kind, type) and issubclass(kind, (ImportError, MemoryError, OSError)):
         return kind(failure.msg)
-    return RuntimeError(f"interpreter {interpreter.id} could not be set up: {failure.formatted}")
+    text = getattr(failure, "errdisplay", failure.formatted)
+    return RuntimeError(f"interpreter {interpreter.id} could not be set up: {text}")
+
+
+# ---- parking
+
+
+def _park(interpreter: Interpreter) -> bool:
+    """Clean an interpreter and keep it for `create` with ``reuse=True``; False: it cannot be used again."""
+    terms = _made.get(interpreter)
+    if terms is None or _exiting.is_set() or is_running(interpreter):
+        return False
+    source = "__import__('memchannel._setup', fromlist=['clean']).clean()"
+    if _interpreters.exec(interpreter.id, source) is not None:
+        return False
+    with _lock:
+        _parked.setdefault(terms, []).append(interpreter)
+    return True
+
+
+def _unpark(terms: _Terms, packages: tuple[str, ...]) -> Interpreter | None:
+    while True:
+        with _lock:
+            waiting = _parked.get(terms)
+            if not waiting:
+                return None
+            interpreter = waiting.pop()
+        try:
+            _set_up(interpreter, packages)
+        except _interpreters.InterpreterError:  # closed by force meanwhile
+            continue
+        return interpreter
+
+
+def _parked_ids() -> set[int]:
+    with _lock:
+        return {interpreter.id for waiting in _parked.values() for interpreter in waiting}
+
+
+def _stop_parking() -> None:
+    """At exit: interpreters that are not needed any more end."""
+    _exiting.set()
+
+
+@atexit.register
+def _close_all() -> None:
+    # Registered after the core's own callback, so it runs before it: the core can still give memory back. Left
+    # to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
+    _exiting.set()
+    with _lock:
+        _parked.clear()
+    for interpreter in list(_made):
+        try:
+            if not is_running(interpreter) and not _daemon_threads(interpreter):
+                interpreter.close()
+        except _interpreters.InterpreterError:  # closed by its owner
+            continue
+
+
+# ---- running
 
 
 def _execute(interpreter: Interpreter, source: str) -> None:
@@ -133,88 +239,63 @@ def _execute(interpreter: Interpreter, source: str) -> None:
     Raises
     ------
     RuntimeError
-        The source raised; the message has the traceback of the other side.
+        The interpreter is running, or the source raised; the message has the traceback of the other side.
     """
-    failure = _interpreters.exec(interpreter.id, source)
-    if failure is not None:
-        raise RuntimeError(
-            f"interpreter {interpreter.id}: {getattr(failure, 'errdisplay', failure.formatted)}"
-        )
+    from memchannel.run import execute
 
-
-# ---- parking
-
-
-def _park(interpreter: Interpreter) -> None:
-    """Clean an interpreter and keep it for `create` with ``reuse=True``.
-
-    One that cannot be cleaned is let go, and so are all at exit.
-    """
-    key = _made_with.get(interpreter.id)
-    if key is None or _exiting.is_set() or is_running(interpreter):
-        return
-    if _interpreters.exec(interpreter.id, "memchannel._cleaning.clean()") is not None:
-        return
-    with _lock:
-        _parked.setdefault(key, []).append(interpreter)
-
-
-def _stop_parking() -> None:
-    """At exit: interpreters that are not needed any more end."""
-    _exiting.set()
-
-
-def _unpark(key: tuple[tuple[str, ...], bool]) -> Interpreter | None:
-    with _lock:
-        waiting = _parked.get(key)
-        return waiting.pop() if waiting else None
-
-
-@atexit.register
-def _close_parked() -> None:
-    # Registered after the core's own callback, so it runs before it: the core can still give memory back.
-    with _lock:
-        parked = [interpreter for waiting in _parked.values() for interpreter in waiting]
-        _parked.clear()
-    for interpreter in parked:
-        interpreter.close()
+    execute(interpreter.id, source)
 
 
 # ---- listing
 
 
+def _numbers() -> Iterator[int]:
+    parked = _parked_ids()
+    for number, _ in _interpreters.list_all(require_ready=True):
+        if number not in parked:
+            yield number
+
+
 def list_all() -> list[Interpreter]:
-    """Return all interpreters of the process, the main one first."""
-    return [
-        Interpreter(number, _whence=whence) for number, whence in _interpreters.list_all(require_ready=True)
-    ]  # type: ignore[call-arg]
+    """Return all interpreters of the process, the main one first; those parked for reuse count as closed."""
+    found = []
+    for number in _numbers():
+        try:
+            found.append(Interpreter(number))
+        except _interpreters.InterpreterNotFoundError:  # ended meanwhile
+            continue
+    return found
 
 
 def get_current() -> Interpreter:
     """Return the interpreter that runs this."""
-    number, whence = _interpreters.get_current()
-    return Interpreter(number, _whence=whence)  # type: ignore[call-arg]
+    return Interpreter(_interpreters.get_current()[0])
 
 
 def get_main() -> Interpreter:
     """Return the main interpreter."""
-    number, whence = _interpreters.get_main()
-    return Interpreter(number, _whence=whence)  # type: ignore[call-arg]
+    return Interpreter(_interpreters.get_main()[0])
 
 
 def is_running(interpreter: Interpreter) -> bool:
-    """Whether the interpreter runs its ``__main__`` at this moment."""
+    """Whether the interpreter runs something in its ``__main__`` now; the main interpreter always does.
+
+    Raises
+    ------
+    InterpreterNotFoundError
+        It was closed.
+    """
     return bool(_interpreters.is_running(interpreter.id))
 
 
 def running() -> list[Interpreter]:
     """Return the interpreters that run something."""
-    return [interpreter for interpreter in list_all() if is_running(interpreter)]
+    return [interpreter for interpreter in list_all() if _interpreters.is_running(interpreter.id)]
 
 
 def idle() -> list[Interpreter]:
-    """Return the interpreters that run nothing, parked ones included."""
-    return [interpreter for interpreter in list_all() if not is_running(interpreter)]
+    """Return the interpreters that run nothing."""
+    return [interpreter for interpreter in list_all() if not _interpreters.is_running(interpreter.id)]
 
 
 # ---- closing
@@ -222,6 +303,9 @@ def idle() -> list[Interpreter]:
 
 def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     """Close an interpreter if nothing that it lent is out.
+
+    One made with ``reuse=True`` is cleaned and kept for the next `create` of that kind.
+    Its threads that are not daemons are waited for, as at the end of a program.
 
     Parameters
     ----------
@@ -235,26 +319,83 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     BufferError
         Views of its memory are out; the message says how many and over which channels.
     RuntimeError
-        It is running.
-    ValueError
-        `timeout` is negative or nan.
+        It is running, or a daemon thread of its own is.
+    InterpreterNotFoundError
+        It was closed.
+    ValueError, OverflowError
+        `timeout` is negative or nan, or too large.
 
     Notes
     -----
     Views that are only in reference cycles come back with a garbage collection in the interpreter that holds
-    them; it is asked for in this one. ``Interpreter.close()`` closes by force: what is out stays allocated.
+    them: where something is out, this one and all idle ones collect. ``Interpreter.close()`` closes by force:
+    what is out stays allocated until the process ends.
     """
-    if is_running(interpreter):
-        raise RuntimeError(f"interpreter {interpreter.id} is running; wait until it is done")
-    import gc
-
-    gc.collect()
-    for other in idle():
-        if other != interpreter:
-            _core._collect_garbage(other.id)
+    _refuse_busy(interpreter)
+    if _core._lent_by(interpreter.id)[0]:
+        _collect_for(interpreter.id)
     if not _core._await_returned(interpreter.id, timeout):
         raise BufferError(_lent_text(interpreter.id))
+    if interpreter in _reused:
+        _reused.discard(interpreter)
+        if _park(interpreter):
+            return
+    _refuse_busy(interpreter)  # others had time to use it
     interpreter.close()
+    _made.pop(interpreter, None)
+
+
+def _refuse_busy(interpreter: Interpreter) -> None:
+    number = interpreter.id
+    if number == _interpreters.get_main()[0]:
+        raise RuntimeError("the main interpreter ends with the process: it cannot be closed")
+    if number in _parked_ids():
+        raise _interpreters.InterpreterNotFoundError(
+            f"interpreter {number} was closed, and is kept for reuse"
+        )
+    if is_running(interpreter):
+        raise RuntimeError(f"interpreter {number} is running; wait until it is done")
+    if daemons := _daemon_threads(interpreter):
+        raise RuntimeError(
+            f"daemon threads of interpreter {number} are running: {daemons}; let them end first"
+        )
+
+
+_DAEMON_THREADS = """\
+def check():
+    import sys
+    if threading := sys.modules.get("threading"):
+        passing = threading._DummyThread
+        names = [t.name for t in threading.enumerate() if t.daemon and not isinstance(t, passing)]
+        if names:
+            raise RuntimeError(", ".join(names))
+try:
+    check()
+finally:
+    del check
+"""
+
+
+def _daemon_threads(interpreter: Interpreter) -> str:
+    """Names of the daemon threads that run there, or an empty string."""
+    if not _interpreters.get_config(interpreter.id).allow_daemon_threads:
+        return ""
+    found = _interpreters.exec(interpreter.id, _DAEMON_THREADS)
+    return "" if found is None else str(found.msg)
+
+
+def _collect_for(number: int) -> None:
+    """Collect garbage where views of this interpreter's memory may be in it, until none is out."""
+    gc.collect()
+    for other, _ in _interpreters.list_all(require_ready=True):
+        if not _core._lent_by(number)[0]:
+            return
+        try:
+            busy = _interpreters.is_running(other)
+        except _interpreters.InterpreterNotFoundError:
+            continue
+        if not busy:
+            _core._collect_garbage(other)
 
 
 def _lent_text(number: int) -> str:

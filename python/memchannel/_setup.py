@@ -1,0 +1,151 @@
+"""Inside an interpreter that memchannel made: set up when it is new, cleaned when it is to be used again."""
+
+from __future__ import annotations
+
+import gc
+import os
+import site
+import sys
+import sysconfig
+import threading
+import warnings
+from types import ModuleType
+from typing import Any, NamedTuple
+
+__all__ = ["Settings", "clean", "current_settings", "set_up"]
+
+_fresh_modules: frozenset[str] = frozenset()
+_fresh_filters: list[Any] = []
+
+
+class Settings(NamedTuple):
+    """What an interpreter takes over from the one that makes it. Literals only: it travels as source text."""
+
+    path: list[str]
+    argv: list[str]
+    environment: dict[str, str]
+    dont_write_bytecode: bool
+    recursion_limit: int
+    switch_interval: float
+    int_max_str_digits: int
+
+
+def current_settings() -> Settings:
+    """Return the settings of this interpreter."""
+    return Settings(
+        [entry for entry in sys.path if isinstance(entry, str)],  # the import system skips everything else
+        [str(argument) for argument in getattr(sys, "argv", [])],
+        dict(os.environ),
+        bool(sys.dont_write_bytecode),
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+    )
+
+
+def set_up(settings: Settings, packages: tuple[str, ...]) -> None:
+    """Take over the settings of another interpreter and let packages load as private images."""
+    global _fresh_modules, _fresh_filters  # noqa: PLW0603 - one note per interpreter
+    sys.path[:] = settings.path
+    sys.argv[:] = settings.argv
+    sys.dont_write_bytecode = settings.dont_write_bytecode
+    sys.setrecursionlimit(settings.recursion_limit)
+    sys.setswitchinterval(settings.switch_interval)
+    sys.set_int_max_str_digits(settings.int_max_str_digits)
+    _adopt_environment(settings.environment)
+    if not _fresh_modules:
+        _fresh_modules = frozenset(sys.modules)
+        _fresh_filters = list(warnings.filters)
+    if packages:
+        from memchannel import images
+
+        images.enable(*packages)
+
+
+def _adopt_environment(environment: dict[str, str]) -> None:
+    # Each interpreter's os.environ is a copy of the process's environment, which the other interpreter
+    # changed along with its own: nothing to put or unset here but the copy.
+    environ: Any = os.environ
+    environ._data.clear()
+    environ._data.update(
+        {environ.encodekey(name): environ.encodevalue(value) for name, value in environment.items()}
+    )
+
+
+# ---- cleaning
+
+
+def _installed_directories() -> tuple[str, ...]:
+    found = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    found.update(getattr(site, "getsitepackages", list)())
+    if user := getattr(site, "getusersitepackages", str)():
+        found.add(user)
+    return tuple(os.path.join(directory, "") for directory in found)
+
+
+def _keeps(name: str, module: ModuleType, installed: tuple[str, ...]) -> bool:
+    """Whether one module is reason enough to keep its whole package."""
+    file = getattr(module, "__file__", None)
+    if name in _fresh_modules:
+        return True
+    if not isinstance(file, str):  # a namespace package, or made by hand
+        return False
+    # Loading an extension module a second time is not what its authors tried.
+    return not file.endswith((".py", ".pyc")) or file.startswith(installed)
+
+
+def _users_own_modules() -> list[str]:
+    """Name the modules from users' own files: not fresh, not installed, no extension module in the package."""
+    installed = _installed_directories()
+    packages: dict[str, list[str]] = {}
+    kept = {"__main__", "memchannel"} | sys.stdlib_module_names
+    for name, module in list(sys.modules.items()):
+        top = name.partition(".")[0]
+        packages.setdefault(top, []).append(name)
+        if _keeps(name, module, installed):
+            kept.add(top)
+    return [name for top, names in packages.items() if top not in kept for name in names]
+
+
+def _own_threads() -> list[str]:
+    # Threads that only passed through (each run of this interpreter may come on another) are dummies.
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)
+    ]
+
+
+def clean() -> None:
+    """Forget what was run here, so that the interpreter is as good as new.
+
+    Forgotten are names of ``__main__``, users' own modules, hooks and streams of `sys`, warnings filters,
+    garbage. Modules of the standard library and of installed packages stay, with what they remember: they are
+    what makes a reused interpreter cheap.
+
+    Raises
+    ------
+    RuntimeError
+        A thread that was started here is still running.
+    """
+    if threads := _own_threads():
+        raise RuntimeError(f"threads are running: {', '.join(threads)}")
+    main = vars(sys.modules["__main__"])
+    for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:
+        del main[name]
+    for name in _users_own_modules():
+        del sys.modules[name]
+    sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
+    sys.excepthook, sys.displayhook, sys.unraisablehook = (
+        sys.__excepthook__,
+        sys.__displayhook__,
+        sys.__unraisablehook__,
+    )
+    threading.excepthook = threading.__excepthook__
+    sys.setprofile(None)
+    sys.settrace(None)
+    if warnings.filters != _fresh_filters:
+        warnings.resetwarnings()  # lets the modules' registries of shown warnings expire
+        warnings.filters[:] = _fresh_filters  # type: ignore[index]
+    gc.enable()
+    gc.collect()

@@ -1,0 +1,289 @@
+"""Running source and functions in another interpreter, and what came out of it."""
+
+from __future__ import annotations
+
+import _interpreters
+import textwrap
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from memchannel import _core
+from memchannel._remote import Outcome, Request
+from memchannel.codecs import object as object_codec
+from memchannel.codecs.functions import describe, source_lines, unpicklable_part
+from memchannel.exceptions import ExceptionSnapshot, restore
+
+if TYPE_CHECKING:
+    from memchannel.interpreters import Interpreter
+
+__all__ = ["RunResult", "execute", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run in another interpreter went.
+
+    Attributes
+    ----------
+    completed : bool
+        Whether it ran to its end without an exception.
+    value : object
+        What the function returned; None for source. Arrays of 64 KiB and more are read-only views that keep
+        the other interpreter alive.
+    exception : ExceptionSnapshot or None
+        What it raised: type, message, notes, traceback of the other side.
+    source : str or callable
+        What was run.
+    shared : dict
+        What was shared, by name.
+    stdout, stderr : str or None
+        What it printed, with ``capture_output=True``.
+    elapsed : float
+        Seconds that it ran, without the way there and back.
+    """
+
+    completed: bool
+    value: Any
+    exception: ExceptionSnapshot | None
+    source: str | Callable[..., Any] = field(repr=False)
+    shared: dict[str, Any] = field(repr=False)
+    stdout: str | None
+    stderr: str | None
+    elapsed: float
+
+    def check(self) -> RunResult:
+        """Raise the other side's exception, if there was one, and return the result itself otherwise.
+
+        Raises
+        ------
+        Exception
+            Of the same type as there, with the traceback of the other side as ``__cause__``.
+        memchannel.RemoteError
+            If that exception cannot be made again here.
+        """
+        if self.exception is not None:
+            raise restore(self.exception)
+        return self
+
+
+# ---- executing
+
+
+def execute(number: int, source: str) -> None:
+    """Run source in an interpreter, on this thread.
+
+    Raises
+    ------
+    RuntimeError
+        The interpreter is running, or the source raised; the message has the traceback of the other side.
+    InterpreterNotFoundError
+        There is no such interpreter.
+    """
+    _refuse_running(number)
+    try:
+        failure = _interpreters.exec(number, source)
+    except _interpreters.InterpreterNotFoundError:
+        raise
+    except _interpreters.InterpreterError as exc:
+        raise RuntimeError(f"interpreter {number} cannot run this now: {exc}") from exc
+    if failure is not None:
+        raise RuntimeError(f"interpreter {number}: {getattr(failure, 'errdisplay', failure.formatted)}")
+
+
+def _refuse_running(number: int) -> None:
+    try:
+        busy = _interpreters.is_running(number)
+    except _interpreters.InterpreterNotFoundError:
+        raise _interpreters.InterpreterNotFoundError(
+            f"there is no interpreter {number}: it was closed, or never made"
+        ) from None
+    if busy:
+        raise RuntimeError(f"interpreter {number} is running; an interpreter runs one thing at a time")
+
+
+# ---- the request
+
+
+def _send_request(channel: _core.Channel[Any], request: Request) -> None:
+    try:
+        channel.send(object_codec.ByValue(request))
+    except Exception as exc:
+        error = _culprit(request)
+        raise (error or exc) from exc
+
+
+def _culprit(request: Request) -> Exception | None:
+    """Find out which part of a request cannot be sent."""
+    import pickle
+
+    if request.function is not None and (part := unpicklable_part(request.function)):
+        return pickle.PicklingError(f"{describe(request.function)} cannot be pickled: {part}")
+    for name, value in request.shared.items():
+        try:
+            _core.Channel().send(object_codec.ByValue(value))
+        except Exception as exc:
+            return ValueError(f"{name!r} cannot be shared: {unpicklable_part(value) or exc}")
+    return None
+
+
+def _request(
+    what: str | Callable[..., Any],
+    shared: Mapping[str, Any] | None,
+    more: dict[str, Any],
+    capture_output: bool,
+) -> Request:
+    names = {**(shared or {}), **more}
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"names of shared values must be str, not {name!r}")
+    if isinstance(what, str):
+        return Request(textwrap.dedent(what), None, names, capture_output, {})
+    if not callable(what):
+        raise TypeError(f"run() takes source text or a callable, not {what!r}")
+    return Request(None, what, names, capture_output, source_lines(what))
+
+
+# ---- running
+
+
+def run(
+    interp: Interpreter,
+    source_or_function: str | Callable[..., Any],
+    /,
+    *,
+    shared: Mapping[str, Any] | None = None,
+    capture_output: bool = False,
+    thread: bool = False,
+    **more_shared: Any,
+) -> RunResult:
+    """Run source or a function in another interpreter and wait for it.
+
+    Parameters
+    ----------
+    interp : Interpreter
+        Where; it must be idle.
+    source_or_function : str or callable
+        Source runs in ``__main__`` there, whose names stay from one run to the next; common indentation is
+        removed. A function is imported there, or sent by value where it cannot be (``__main__``, lambdas,
+        closures).
+    shared : mapping, optional
+        For source: names that become globals of ``__main__``. For a function: its keyword arguments. Whatever
+        can be pickled, and ends of channels; arrays and buffers are not copied and are read-only there.
+    capture_output : bool, optional
+        Keep what is printed there during the run.
+    thread : bool, optional
+        Run on a thread of its own, so that Ctrl-C in the main thread raises KeyboardInterrupt there.
+        Otherwise the calling thread runs the other interpreter: Python code there then never sees Ctrl-C.
+    **more_shared
+        Further entries of `shared`.
+
+    Returns
+    -------
+    RunResult
+        Also if it raised; ``run(...).check()`` raises that here.
+
+    Raises
+    ------
+    RuntimeError
+        The interpreter is running, or cannot import memchannel.
+    InterpreterNotFoundError
+        It was closed.
+    pickle.PicklingError
+        The function cannot be pickled; the message names it and the part of it.
+    ValueError
+        A value cannot be shared; the message names it.
+    KeyboardInterrupt
+        Ctrl-C with ``thread=True``.
+    """
+    request = _request(source_or_function, shared, more_shared, capture_output)
+    number = interp.id
+    _refuse_closed(number)
+    _refuse_running(number)
+    requests: _core.Channel[Any] = _core.Channel()
+    answers: _core.Channel[Any] = _core.Channel()
+    _send_request(requests, request)
+    source = (
+        f"__import__('memchannel._remote', fromlist=['serve']).serve({requests.id}, {answers.id}, {thread})"
+    )
+    if thread:
+        outcome = _run_in_thread(number, source, answers)
+    else:
+        execute(number, source)
+        outcome = _unpacked(answers.recv_nowait())
+    return RunResult(
+        completed=outcome.completed,
+        value=outcome.value,
+        exception=outcome.exception,
+        source=source_or_function,
+        shared=request.shared,
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+        elapsed=outcome.elapsed,
+    )
+
+
+def _refuse_closed(number: int) -> None:
+    from memchannel.interpreters import _parked_ids
+
+    if number in _parked_ids():
+        raise _interpreters.InterpreterNotFoundError(
+            f"interpreter {number} was closed, and is kept for reuse"
+        )
+
+
+def _unpacked(answer: tuple[bytes, list[Any]]) -> Outcome:
+    outcome = object_codec.loads(*answer)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Outcome:
+    failures: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            execute(number, source)
+        except BaseException as exc:
+            failures.append(exc)
+            answers.send(None)
+
+    helper = threading.Thread(target=target, name=f"run in interpreter {number}")
+    helper.start()
+    answer, interrupted, delivered = _await_answer(answers)
+    late = _join(helper)
+    if failures:
+        raise failures[0]
+    outcome = _unpacked(answer)
+    if late or (interrupted and (outcome.interrupted_late or not delivered)):
+        raise KeyboardInterrupt
+    if interrupted and outcome.exception is not None and outcome.exception.type_name == "KeyboardInterrupt":
+        raise restore(outcome.exception)
+    return outcome  # what was interrupted dealt with that itself
+
+
+def _await_answer(answers: _core.Channel[Any]) -> tuple[Any, bool, bool]:
+    """Wait for the answer and pass Ctrl-C on: the answer, whether there was a Ctrl-C, whether it was passed on."""
+    interrupted = pending = False
+    while True:
+        try:
+            if pending:
+                pending = not _core._interrupt(answers.id)
+            # Nobody there to be interrupted: the run is about to begin, or over. Only then look again.
+            return answers.recv(0.05 if pending else None), interrupted, not pending
+        except KeyboardInterrupt:
+            interrupted = pending = True
+        except TimeoutError:
+            continue
+
+
+def _join(helper: threading.Thread) -> bool:
+    """Wait for the helper, which is done but for its last steps; returns whether Ctrl-C came meanwhile."""
+    interrupted = False
+    while helper.is_alive():
+        try:
+            helper.join()
+        except KeyboardInterrupt:
+            interrupted = True
+    return interrupted
