@@ -95,7 +95,7 @@ def _keeps(name: str, module: ModuleType, installed: tuple[str, ...]) -> bool:
 
 
 def _users_own_modules() -> list[str]:
-    """Name the modules from users' own files: not fresh, not installed, no extension module in the package."""
+    """Name the modules of users' own files: not fresh, not installed, no extension module beside them."""
     installed = _installed_directories()
     packages: dict[str, list[str]] = {}
     kept = {"__main__", "memchannel"} | sys.stdlib_module_names

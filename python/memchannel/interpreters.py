@@ -89,8 +89,8 @@ def create(
 ) -> Interpreter:
     """Make an isolated interpreter that can import the packages.
 
-    It takes over `sys.path`, `sys.argv`, `os.environ`, the recursion limit and the switch interval of this one.
-    The working directory belongs to the process.
+    It takes over `sys.path`, `sys.argv`, `os.environ`, the recursion limit and the switch interval of this
+    one. The working directory belongs to the process.
 
     Parameters
     ----------
@@ -217,8 +217,8 @@ def _stop_parking() -> None:
 
 @atexit.register
 def _close_all() -> None:
-    # Registered after the core's own callback, so it runs before it: the core can still give memory back. Left
-    # to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
+    # Registered after the core's own callback, so it runs before it: the core can still give memory back.
+    # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
     with _lock:
         _parked.clear()

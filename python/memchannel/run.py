@@ -264,7 +264,7 @@ def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Out
 
 
 def _await_answer(answers: _core.Channel[Any]) -> tuple[Any, bool, bool]:
-    """Wait for the answer and pass Ctrl-C on: the answer, whether there was a Ctrl-C, whether it was passed on."""
+    """Wait for the answer, pass Ctrl-C on; returns also whether it came, and whether it was passed on."""
     interrupted = pending = False
     while True:
         try:
