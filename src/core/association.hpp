@@ -19,9 +19,14 @@ class Association {
     bool close(OwnerId interpreter);
     // The interpreter itself is gone.
     void end(OwnerId interpreter) noexcept;
-    // An end of this side travels in a message that nobody received yet.
+    // An end of this side travels in a message that nobody received yet. The receiving side of a broadcast
+    // channel counts its subscriptions in this way.
     void packed() noexcept { ++packed_; }
     void unpacked() noexcept;
+    std::size_t on_the_way() const noexcept { return packed_; }
+    bool vacant() const noexcept { return associated_ == 0 && packed_ == 0; }
+    // Somebody left who was not associated by name.
+    void left() noexcept { left_ = true; }
     // Somebody left and nobody remains: for good.
     bool over() const noexcept { return over_; }
     std::vector<OwnerId> interpreters() const;

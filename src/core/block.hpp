@@ -54,6 +54,7 @@ class WritablePart final : public Lease {
    public:
     static Handle<WritablePart> claim(Handle<Block> block, const Extent& extent);
     OwnerId owner_id() const noexcept override { return no_owner; }
+    bool exclusive() const noexcept override { return true; }
     Block& block() const noexcept { return *block_; }
 
    private:

@@ -1,20 +1,43 @@
 #include "channel.hpp"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "registry.hpp"
 
 namespace memchannel {
 
-Channel::Channel(std::uint64_t id, ChannelTraits traits)
-    : id_(id), traits_(std::move(traits)), generation_(registry().generation) {}
+Channel::Channel(std::uint64_t id, ChannelTraits traits, Handle<Channel> source)
+    : id_(id),
+      traits_(std::move(traits)),
+      generation_(registry().generation),
+      source_(std::move(source)),
+      mutex_(source_ ? source_->own_mutex_ : own_mutex_) {}
 
 Handle<Channel> Channel::make(ChannelTraits traits) {
     ChannelTable& table = registry().channels;
-    auto channel = Handle<Channel>::adopt(new Channel(table.next_id(), std::move(traits)));
+    auto channel = Handle<Channel>::adopt(new Channel(table.next_id(), std::move(traits), {}));
     table.add(*channel);
     return channel;
+}
+
+Status Channel::subscribe(OwnerId who, Handle<Channel>& subscription) {
+    if (source_) return source_->subscribe(who, subscription);
+    ChannelTable& table = registry().channels;
+    auto made = Handle<Channel>::adopt(new Channel(table.next_id(), traits_, Handle<Channel>::share(this)));
+    {
+        Guard guard(mutex_);
+        if (poisoned_) return Status::poisoned;
+        if (receiving_.over() || receiving_.closed_by(who)) return Status::closed;
+        const bool fresh = queue_.empty() && receiving_.vacant();
+        if (traits_.capacity == 0 || (!broadcast_ && !fresh)) return Status::misused;
+        subscriptions_.push_back(made.get());
+        broadcast_ = true;
+        made->subscribed_ = true;
+        receiving_.packed();
+    }
+    table.add(*made);
+    subscription = std::move(made);
+    return Status::ok;
 }
 
 bool Channel::of_this_process() const noexcept { return generation_ == registry().generation; }
@@ -23,17 +46,28 @@ void Channel::last_drop() noexcept {
     if (!of_this_process())
         return;  // a parent's lock may be held for ever in its forked child: leave it all alone
     registry().channels.remove(*this);
+    if (source_) {
+        Guard guard(mutex_);
+        source_->unsubscribe(*this);
+    }
     delete this;
 }
 
 Status Channel::admit(Side side, OwnerId who) {
-    if (poisoned_) return Status::poisoned;
+    if (source().poisoned_) return Status::poisoned;
+    if (side == Side::recv ? broadcast_ : is_subscription()) return Status::misused;
     if (!association(side).join(who)) return Status::closed;
     return side == Side::send && receiving_.over() ? Status::broken : Status::ok;
 }
 
 // Decides the caller's own call before it does something; false: another of its entries was decided first.
 bool Channel::claim(Entry* self) noexcept { return !self || self->waiter->settle(Status::ok, self->index); }
+
+bool Channel::room() const noexcept {
+    if (!broadcast_) return queue_.size() < traits_.capacity;
+    return std::ranges::all_of(subscriptions_,
+                               [&](const Channel* one) { return one->queued() < traits_.capacity; });
+}
 
 Status Channel::put(Message& message, Entry* self) noexcept {
     const Waiter* own = self ? self->waiter : nullptr;
@@ -48,36 +82,79 @@ Status Channel::put(Message& message, Entry* self) noexcept {
         granted_.push_back(*receiver);
         queue_.push(std::move(message));
     } else {
-        if (queue_.size() >= traits_.capacity || senders_.first_other(own)) return Status::full;
+        if (!room() || senders_.first_other(own)) return Status::full;
         if (!claim(self)) return Status::parked;
-        queue_.push(std::move(message));
-        grant();
+        store(message);
     }
     ++sent_;
     return Status::ok;
 }
 
+// A broadcast that nobody listens to stays where it is: it must end outside the lock.
+void Channel::store(Message& message) noexcept {
+    if (!broadcast_) {
+        queue_.push(std::move(message));
+        grant();
+    } else if (!subscriptions_.empty()) {
+        const Publication publication(std::move(message), subscriptions_.size());
+        for (Channel* one : subscriptions_) {
+            publication.deliver(one->backlog_);
+            one->grant();
+        }
+    }
+}
+
+Message Channel::pop() noexcept { return queue_.empty() ? backlog_.pop() : queue_.pop(); }
+
 Status Channel::take(Message& message, Entry* self, bool granted) noexcept {
     const Waiter* own = self && !granted ? self->waiter : nullptr;
-    if (granted ? !queue_.empty() : queue_.size() > granted_.size()) {
+    if (granted ? queued() != 0 : queued() > granted_.size()) {
         if (!granted && !claim(self)) return Status::parked;
-        message = queue_.pop();
+        message = pop();
     } else {
         if (traits_.capacity != 0 || granted || !senders_.first_other(own)) return Status::empty;
         if (!claim(self)) return Status::parked;
-        auto* sender = static_cast<SendEntry*>(senders_.settle_first(Status::ok));
-        if (!sender) return Status::retry;
-        message = std::move(sender->message);
-        ++sent_;
+        if (!draw(message)) return Status::retry;
     }
     ++received_;
-    refill();
-    if (queue_.empty() && sending_.over()) receivers_.settle_all(Status::ended);
+    source().refill();
+    if (ended()) receivers_.settle_all(Status::ended);
     return Status::ok;
 }
 
+void Channel::take_more(std::vector<Message>& messages, std::size_t count) noexcept {
+    try {
+        while (messages.size() < count) {
+            messages.emplace_back();
+            if (take(messages.back(), nullptr, false) == Status::ok) continue;
+            messages.pop_back();
+            return;
+        }
+    } catch (const std::bad_alloc&) {
+        // Fewer than there might be: what was not taken is still queued.
+    }
+}
+
+// One message of the first sender in line, which is settled by its last one.
+bool Channel::draw(Message& message) noexcept {
+    while (Entry* const entry = senders_.front()) {
+        auto& sender = static_cast<SendEntry&>(*entry);
+        const bool last = sender.rest.empty();
+        if (last ? !sender.waiter->settle(Status::ok, sender.index) : sender.waiter->settled()) {
+            senders_.remove(sender);
+            continue;
+        }
+        message = std::move(sender.message);
+        if (last) senders_.remove(sender);
+        else sender.message = sender.rest.pop();
+        ++sent_;
+        return true;
+    }
+    return false;
+}
+
 void Channel::grant() noexcept {
-    while (queue_.size() > granted_.size()) {
+    while (queued() > granted_.size()) {
         Entry* receiver = receivers_.settle_first(Status::ok);
         if (!receiver) return;
         granted_.push_back(*receiver);
@@ -85,36 +162,87 @@ void Channel::grant() noexcept {
 }
 
 void Channel::refill() noexcept {
-    while (traits_.capacity != 0 && queue_.size() < traits_.capacity) {
-        auto* sender = static_cast<SendEntry*>(senders_.settle_first(Status::ok));
-        if (!sender) break;
-        queue_.push(std::move(sender->message));
-        ++sent_;
-    }
-    grant();
+    Message message;
+    while (traits_.capacity != 0 && !senders_.empty() && room() && draw(message)) store(message);
+    if (!broadcast_) grant();
 }
 
 Status Channel::try_send(OwnerId who, Message& message) {
     recv_spin_.touch();
     Guard guard(mutex_);
-    const Status status = admit(Side::send, who);
+    Status status = admit(Side::send, who);
+    if (status == Status::ok && broadcast_ && message.exclusive()) status = Status::misused;
     return status == Status::ok ? put(message, nullptr) : status;
 }
 
+Status Channel::try_send_many(OwnerId who, MessageQueue& messages) {
+    recv_spin_.touch();
+    Leftovers unheard;
+    Guard guard(mutex_);
+    const Status admitted = admit(Side::send, who);
+    if (admitted != Status::ok) return admitted;
+    if (broadcast_ && messages.exclusive()) return Status::misused;
+    while (!messages.empty()) {
+        Message message = messages.pop();
+        const Status status = put(message, nullptr);
+        if (status == Status::ok) {
+            if (message) unheard.queue.push(std::move(message));
+            continue;
+        }
+        messages.push_front(std::move(message));
+        if (status != Status::retry) return status;
+    }
+    return Status::ok;
+}
+
 Status Channel::try_recv(OwnerId who, Message& message) {
-    send_spin_.touch();
+    source().send_spin_.touch();
     Guard guard(mutex_);
     Status status = admit(Side::recv, who);
     if (status == Status::ok) status = take(message, nullptr, false);
     if (status == Status::retry) status = Status::empty;
-    return status == Status::empty && queue_.empty() && sending_.over() ? Status::ended : status;
+    return status == Status::empty && ended() ? Status::ended : status;
+}
+
+Status Channel::try_recv_many(OwnerId who, std::size_t limit, std::vector<Message>& messages) {
+    source().send_spin_.touch();
+    Guard guard(mutex_);
+    const Status status = admit(Side::recv, who);
+    if (status != Status::ok) return status;
+    take_more(messages, limit);
+    return !messages.empty() ? Status::ok : ended() ? Status::ended : Status::empty;
+}
+
+void Channel::put_back(std::vector<Message>& messages) {
+    for (Message& message : messages) {
+        // The links of a published message belong to all its readers.
+        if (message.shared()) message = message.clone();
+    }
+    Guard guard(mutex_);
+    if (source().poisoned_ || receiving_.over()) return;
+    received_ -= messages.size();
+    while (!messages.empty()) {
+        queue_.push_front(std::move(messages.back()));
+        messages.pop_back();
+    }
+    grant();
 }
 
 Status Channel::enlist_send(SendEntry& entry) {
+    Leftovers unheard;
     Guard guard(mutex_);
     Status status = admit(Side::send, entry.waiter->interpreter());
+    if (status == Status::ok && broadcast_ && (entry.message.exclusive() || entry.rest.exclusive()))
+        status = Status::misused;
     if (status != Status::ok) return claim(&entry) ? status : Status::parked;
-    status = put(entry.message, &entry);
+    while (!entry.rest.empty()) {  // nobody else can decide this call: it is no select
+        status = put(entry.message, nullptr);
+        if (status == Status::retry) continue;
+        if (status == Status::full) break;
+        if (entry.message) unheard.queue.push(std::move(entry.message));
+        entry.message = entry.rest.pop();
+    }
+    if (entry.rest.empty()) status = put(entry.message, &entry);
     if (status != Status::full) return status;
     senders_.push_back(entry);
     return Status::parked;
@@ -125,8 +253,9 @@ Status Channel::enlist_recv(RecvEntry& entry, Message& message) {
     Status status = admit(Side::recv, entry.waiter->interpreter());
     if (status == Status::ok) status = take(message, &entry, false);
     else if (!claim(&entry)) return Status::parked;
+    if (status == Status::ok) take_more(entry.more, entry.limit - 1);
     if (status != Status::empty) return status;
-    if (queue_.empty() && sending_.over()) return claim(&entry) ? Status::ended : Status::parked;
+    if (ended()) return claim(&entry) ? Status::ended : Status::parked;
     if (traits_.sticky) {
         receivers_.push_front(entry);
     } else {
@@ -148,8 +277,9 @@ Status Channel::finish_recv(RecvEntry& entry, Message& message) noexcept {
     if (entry.queue) entry.queue->remove(entry);
     const Settlement settlement = entry.waiter->settlement();
     if (granted) {
-        const Status status = take(message, &entry, true);
-        return status == Status::ok ? status : Status::retry;
+        if (take(message, &entry, true) != Status::ok) return Status::retry;
+        take_more(entry.more, entry.limit - 1);
+        return Status::ok;
     }
     if (settlement.status == Status::parked) return Status::timeout;
     return settlement.status == Status::ok ? Status::retry : settlement.status;
@@ -161,89 +291,24 @@ void Channel::withdraw(Entry& entry) noexcept {
     grant();  // a grant that is not taken up goes to the next in line
 }
 
-bool Channel::close(Side side, OwnerId who) {
-    MessageQueue dropped;
-    Guard guard(mutex_);
-    const bool was_associated = association(side).close(who);
-    if (side == Side::recv) {
-        receivers_.settle_all_of(who, Status::closed);
-        revoke(granted_, who);
-    } else {
-        senders_.settle_all_of(who, Status::closed);
-    }
-    settle_sides(dropped);
-    guard.unlock();
-    return was_associated;
-}
-
-// Takes the grants of an interpreter back; its calls find out when they finish.
-void Channel::revoke(EntryQueue& granted, OwnerId who) noexcept {
-    for (Entry* entry = granted.front(); entry;) {
-        Entry* const next = entry->next;
-        if (entry->waiter->interpreter() == who) granted.remove(*entry);
-        entry = next;
-    }
-    grant();
-}
-
-// What follows from a side being over. The dropped messages end outside the lock: leases switch interpreters.
-void Channel::settle_sides(MessageQueue& dropped) noexcept {
-    if (receiving_.over()) {
-        queue_.swap(dropped);
-        while (Entry* entry = granted_.front()) granted_.remove(*entry);
-        senders_.settle_all(Status::broken);
-        receivers_.settle_all(Status::closed);
-    }
-    if (sending_.over() && queue_.empty()) receivers_.settle_all(Status::ended);
-}
-
-bool Channel::closed_by(Side side, OwnerId who) const noexcept {
-    Guard guard(mutex_);
-    return (side == Side::recv ? receiving_ : sending_).closed_by(who);
-}
-
 void Channel::associate(Side side, OwnerId who) {
     Guard guard(mutex_);
-    association(side).join(who);
+    if (side == Side::send || !broadcast_) association(side).join(who);
 }
 
-void Channel::poison(std::vector<std::byte> reason) {
-    MessageQueue dropped;
+void Channel::packed(Side side) noexcept {
     Guard guard(mutex_);
-    if (poisoned_) return;
-    poisoned_ = true;
-    poison_ = std::move(reason);
-    queue_.swap(dropped);
-    while (Entry* entry = granted_.front()) granted_.remove(*entry);
-    receivers_.settle_all(Status::poisoned);
-    senders_.settle_all(Status::poisoned);
-    guard.unlock();
+    if (side != Side::send && !broadcast_) receiving_.packed();
+    if (side != Side::recv) association(Side::send).packed();
 }
 
-std::vector<std::byte> Channel::poison_reason() const {
+void Channel::unpacked(Side side) noexcept {
+    if (!of_this_process()) return;
+    Leftovers leftovers;
     Guard guard(mutex_);
-    return poison_;
-}
-
-void Channel::end_interpreter(OwnerId who) noexcept {
-    MessageQueue dropped;
-    Guard guard(mutex_);
-    receivers_.settle_all_of(who, Status::ending);
-    for (Entry* entry = senders_.front(); entry;) {
-        Entry* const next = entry->next;
-        if (entry->waiter->interpreter() == who) {
-            // Its thread may never run again: what it wanted to send ends here.
-            senders_.remove(*entry);
-            entry->waiter->settle(Status::ending, entry->index);
-            if (auto& message = static_cast<SendEntry*>(entry)->message) dropped.push(std::move(message));
-        }
-        entry = next;
-    }
-    revoke(granted_, who);
-    receiving_.end(who);
-    sending_.end(who);
-    MessageQueue drained;
-    settle_sides(drained);
+    if (side != Side::send && !broadcast_) receiving_.unpacked();
+    if (side != Side::recv) association(Side::send).unpacked();
+    settle_sides(leftovers);
     guard.unlock();
 }
 
@@ -251,133 +316,46 @@ MessageQueue Channel::drain() noexcept {
     MessageQueue drained;
     Guard guard(mutex_);
     queue_.swap(drained);
-    while (Entry* entry = granted_.front()) granted_.remove(*entry);
+    forget_grants();
     refill();
-    if (queue_.empty() && sending_.over()) receivers_.settle_all(Status::ended);
+    settle_ended();
     return drained;
 }
 
 std::size_t Channel::size() const noexcept {
     Guard guard(mutex_);
-    return queue_.size();
+    std::size_t most = queued();
+    for (const Channel* one : subscriptions_) most = std::max(most, one->queued());
+    return most;
 }
 
 ChannelStatistics Channel::statistics() const {
     Guard guard(mutex_);
     ChannelStatistics now;
-    now.queued = queue_.size();
+    now.queued = queued();
     now.waiting_receivers = receivers_.size();
-    now.waiting_senders = senders_.size();
-    now.sent = sent_;
+    now.waiting_senders = source().senders_.size();
+    now.sent = source().sent_;
     now.received = received_;
     now.receivers = receiving_.interpreters();
-    now.senders = sending_.interpreters();
+    now.senders = source().sending_.interpreters();
+    now.receivers_on_the_way = receiving_.on_the_way() - subscriptions_.size();
+    now.senders_on_the_way = source().sending_.on_the_way();
+    for (const Channel* one : subscriptions_) {
+        now.subscribers.emplace_back(one->id_, one->queued());
+        now.queued = std::max(now.queued, one->queued());
+        now.waiting_receivers += one->receivers_.size();
+        now.received += one->received_;
+        for (const OwnerId who : one->receiving_.interpreters()) now.receivers.push_back(who);
+    }
+    std::ranges::sort(now.receivers);
+    const auto repeated = std::ranges::unique(now.receivers);
+    now.receivers.erase(repeated.begin(), repeated.end());
+    now.broadcast = source().broadcast_;
     now.recv_over = receiving_.over();
-    now.send_over = sending_.over();
-    now.poisoned = poisoned_;
+    now.send_over = source().sending_.over();
+    now.poisoned = source().poisoned_;
     return now;
-}
-
-void Channel::packed(Side side) noexcept {
-    Guard guard(mutex_);
-    if (side != Side::send) receiving_.packed();
-    if (side != Side::recv) sending_.packed();
-}
-
-void Channel::unpacked(Side side) noexcept {
-    if (!of_this_process()) return;
-    MessageQueue dropped;
-    Guard guard(mutex_);
-    if (side != Side::send) receiving_.unpacked();
-    if (side != Side::recv) sending_.unpacked();
-    settle_sides(dropped);
-    guard.unlock();
-}
-
-std::uint64_t ChannelTable::next_id() noexcept {
-    std::lock_guard lock(mutex_);
-    return ++last_id_;
-}
-
-void ChannelTable::add(Channel& channel) {
-    std::lock_guard lock(mutex_);
-    const auto place = std::upper_bound(channels_.begin(), channels_.end(), channel.id(),
-                                        [](std::uint64_t id, const auto& item) { return id < item.first; });
-    channels_.insert(place, {channel.id(), &channel});
-}
-
-void ChannelTable::remove(Channel& channel) noexcept {
-    std::lock_guard lock(mutex_);
-    const auto place = std::lower_bound(channels_.begin(), channels_.end(), channel.id(),
-                                        [](const auto& item, std::uint64_t id) { return item.first < id; });
-    if (place != channels_.end() && place->second == &channel) channels_.erase(place);
-}
-
-Handle<Channel> ChannelTable::find(std::uint64_t id) const {
-    std::lock_guard lock(mutex_);
-    const auto place =
-        std::lower_bound(channels_.begin(), channels_.end(), id,
-                         [](const auto& item, std::uint64_t wanted) { return item.first < wanted; });
-    if (place == channels_.end() || place->first != id || !place->second->try_retain()) return {};
-    return Handle<Channel>::adopt(place->second);
-}
-
-std::vector<Handle<Channel>> ChannelTable::all() const {
-    std::lock_guard lock(mutex_);
-    std::vector<Handle<Channel>> alive;
-    alive.reserve(channels_.size());
-    for (const auto& [id, channel] : channels_) {
-        if (channel->try_retain()) alive.push_back(Handle<Channel>::adopt(channel));
-    }
-    return alive;
-}
-
-std::size_t ChannelTable::size() const noexcept {
-    std::lock_guard lock(mutex_);
-    return channels_.size();
-}
-
-void ChannelTable::end_interpreter(OwnerId who) {
-    for (const Handle<Channel>& channel : all()) channel->end_interpreter(who);
-}
-
-std::size_t ChannelTable::collect() {
-    const std::vector<Handle<Channel>> channels = all();
-    // No look-up by id, and no message in or out, while the references are weighed: nobody else takes two
-    // channel locks at a time, so taking all of them in order cannot deadlock.
-    std::unique_lock table(mutex_);
-    std::vector<std::unique_lock<std::mutex>> locks;
-    locks.reserve(channels.size());
-    std::unordered_map<const Object*, long> queued;  // references from queued messages
-    for (const auto& channel : channels) {
-        locks.emplace_back(channel->mutex_);
-        channel->queue_.for_each_rider([&](const Rider& rider) { ++queued[&rider.object()]; });
-    }
-    if (queued.empty()) return 0;
-    std::unordered_map<const Object*, Channel*> unreached;
-    std::vector<Channel*> reached;
-    for (const auto& channel : channels) {
-        const auto found = queued.find(channel.get());
-        const long own_and_queued = 1 + (found == queued.end() ? 0 : found->second);
-        if (channel->references() > own_and_queued) reached.push_back(channel.get());
-        else unreached.emplace(channel.get(), channel.get());
-    }
-    while (!reached.empty()) {
-        Channel* const channel = reached.back();
-        reached.pop_back();
-        channel->queue_.for_each_rider([&](const Rider& rider) {
-            const auto found = unreached.find(&rider.object());
-            if (found == unreached.end()) return;
-            reached.push_back(found->second);
-            unreached.erase(found);
-        });
-    }
-    std::vector<MessageQueue> garbage(unreached.size());
-    std::size_t collected = 0;
-    for (const auto& [object, channel] : unreached) channel->queue_.swap(garbage[collected++]);
-    locks.clear();
-    table.unlock();
-    return collected;  // garbage ends here, outside all locks
 }
 
 }  // namespace memchannel

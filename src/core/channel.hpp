@@ -8,6 +8,9 @@
 // interpreter again. A thread that never comes back (CPython parks threads of finalizing interpreters for
 // ever) then loses nothing: its grant is revoked when its interpreter ends. Nobody else may take a granted
 // message, so those who wait are served first.
+//
+// A broadcast channel has subscriptions instead of a queue: channels of their own, of which only the
+// receiving side is used, with the source's lock, sending side and poison.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +20,7 @@
 #include <vector>
 
 #include "association.hpp"
+#include "broadcast.hpp"
 #include "message.hpp"
 #include "spin.hpp"
 #include "waiter.hpp"
@@ -34,33 +38,55 @@ struct ChannelTraits {
 };
 
 struct ChannelStatistics {
-    std::size_t queued = 0;
+    std::size_t queued = 0;  // of a broadcast channel: for the slowest subscriber
     std::size_t waiting_receivers = 0;
     std::size_t waiting_senders = 0;
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
     std::vector<OwnerId> receivers;
     std::vector<OwnerId> senders;
+    std::size_t receivers_on_the_way = 0;  // ends in messages that nobody received yet
+    std::size_t senders_on_the_way = 0;
+    std::vector<std::pair<std::uint64_t, std::size_t>> subscribers;  // id, messages it has yet to read
+    bool broadcast = false;
     bool recv_over = false;
     bool send_over = false;
     bool poisoned = false;
 };
 
-struct RecvEntry : Entry {};
+struct RecvEntry : Entry {
+    std::size_t limit = 1;      // messages wanted at most
+    std::vector<Message> more;  // those after the first
+};
 struct SendEntry : Entry {
-    Message message;  // moved out when sent; otherwise still the caller's
+    Message message;    // moved out when sent; otherwise still the caller's
+    MessageQueue rest;  // to be sent after it; the call is settled by the last one
 };
 
 class Channel final : public Transferable {
    public:
     static Handle<Channel> make(ChannelTraits traits);
+    // A new receiver of everything that is sent from now on. The first one makes this a broadcast channel;
+    // misused: it has messages or plain receivers, or is a rendezvous channel.
+    Status subscribe(OwnerId who, Handle<Channel>& subscription);
 
     std::uint64_t id() const noexcept { return id_; }
     const ChannelTraits& traits() const noexcept { return traits_; }
     bool of_this_process() const noexcept;  // false in a forked child
+    // The channel that this is a subscription to; itself otherwise.
+    Channel& source() noexcept { return source_ ? *source_ : *this; }
+    const Channel& source() const noexcept { return source_ ? *source_ : *this; }
+    bool is_subscription() const noexcept { return static_cast<bool>(source_); }
 
     Status try_send(OwnerId who, Message& message);
     Status try_recv(OwnerId who, Message& message);
+    // As many as possible under one lock. ok: all were sent; otherwise the unsent stay in `messages`.
+    Status try_send_many(OwnerId who, MessageQueue& messages);
+    // ok: at least one, and not more than `limit`.
+    Status try_recv_many(OwnerId who, std::size_t limit, std::vector<Message>& messages);
+    // Received in vain: back to the front of the queue, oldest first. What is left in them afterwards has no
+    // receiver any more.
+    void put_back(std::vector<Message>& messages);
 
     // ok: done; parked: enlisted, wait for the entry's waiter and finish; retry: finish and begin again.
     Status enlist_send(SendEntry& entry);
@@ -82,66 +108,73 @@ class Channel final : public Transferable {
 
     std::size_t size() const noexcept;
     ChannelStatistics statistics() const;
-    Spin& spin(Side waiting) noexcept { return waiting == Side::recv ? recv_spin_ : send_spin_; }
+    Spin& spin(Side waiting) noexcept {
+        return waiting == Side::recv ? source().recv_spin_ : source().send_spin_;
+    }
 
     void packed(Side side) noexcept override;
     void unpacked(Side side) noexcept override;
 
    private:
     friend class ChannelTable;
+    friend class Tracer;
     using Guard = std::unique_lock<std::mutex>;
+    // What must end outside the lock, because leases switch interpreters: declare it before the guard.
+    struct Leftovers {
+        MessageQueue queue;
+        Backlog backlog;
+    };
 
-    Channel(std::uint64_t id, ChannelTraits traits);
+    Channel(std::uint64_t id, ChannelTraits traits, Handle<Channel> source);
     void last_drop() noexcept override;
 
-    Association& association(Side side) noexcept { return side == Side::recv ? receiving_ : sending_; }
+    Association& association(Side side) noexcept {
+        return side == Side::recv ? receiving_ : source().sending_;
+    }
+    std::size_t queued() const noexcept { return queue_.size() + backlog_.size(); }
+    bool room() const noexcept;
+    bool ended() const noexcept { return queued() == 0 && source().sending_.over(); }
     Status admit(Side side, OwnerId who);
     bool claim(Entry* self) noexcept;
     Status put(Message& message, Entry* self) noexcept;
+    void store(Message& message) noexcept;
     Status take(Message& message, Entry* self, bool granted) noexcept;
+    void take_more(std::vector<Message>& messages, std::size_t count) noexcept;
+    Message pop() noexcept;
+    bool draw(Message& message) noexcept;
     void grant() noexcept;
     void refill() noexcept;
-    void revoke(EntryQueue& revoked, OwnerId who) noexcept;
-    void settle_sides(MessageQueue& dropped) noexcept;
+    void revoke(OwnerId who) noexcept;
+    void forget_grants() noexcept;
+    void discard(Leftovers& leftovers) noexcept;
+    void settle_sides(Leftovers& leftovers) noexcept;
+    void settle_ended() noexcept;
+    void unsubscribe(Channel& subscription) noexcept;
 
     const std::uint64_t id_;
     const ChannelTraits traits_;
     const unsigned generation_;
-    Spin recv_spin_;  // receivers wait, senders touch
+    const Handle<Channel> source_;  // of a subscription
+    Spin recv_spin_;                // receivers wait, senders touch
     Spin send_spin_;
 
-    mutable std::mutex mutex_;
+    mutable std::mutex own_mutex_;
+    std::mutex& mutex_;  // a subscription uses its source's
     // All below: mutex_.
-    MessageQueue queue_;
+    MessageQueue queue_;    // of a subscription: what was put back
+    Backlog backlog_;       // subscriptions only
     EntryQueue receivers_;  // RecvEntry, undecided
     EntryQueue granted_;    // RecvEntry, each entitled to one message of the queue
     EntryQueue senders_;    // SendEntry, undecided
     Association receiving_;
     Association sending_;
+    std::vector<Channel*> subscriptions_;  // each takes itself out before it goes
+    bool subscribed_ = false;              // a subscription that its source serves
+    bool broadcast_ = false;
+    bool poisoned_ = false;
     std::uint64_t sent_ = 0;
     std::uint64_t received_ = 0;
-    bool poisoned_ = false;
     std::vector<std::byte> poison_;
-};
-
-// Process-wide: id -> channel, without keeping it alive.
-class ChannelTable {
-   public:
-    std::uint64_t next_id() noexcept;
-    void add(Channel& channel);
-    void remove(Channel& channel) noexcept;
-    Handle<Channel> find(std::uint64_t id) const;
-    std::vector<Handle<Channel>> all() const;
-    std::size_t size() const noexcept;
-    void end_interpreter(OwnerId who);
-    // Empties channels that only queued ends can reach (in cycles, or from such cycles), so that they go
-    // away. Returns how many.
-    std::size_t collect();
-
-   private:
-    mutable std::mutex mutex_;
-    std::vector<std::pair<std::uint64_t, Channel*>> channels_;  // by id, rising
-    std::uint64_t last_id_ = 0;
 };
 
 }  // namespace memchannel

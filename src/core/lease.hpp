@@ -29,6 +29,8 @@ class Lease {
     long holders() const noexcept { return count_.load(std::memory_order_acquire); }
 
     virtual OwnerId owner_id() const noexcept = 0;
+    // Must have one holder at a time: not for broadcasts.
+    virtual bool exclusive() const noexcept { return false; }
 
    protected:
     Lease() noexcept = default;

@@ -1,9 +1,12 @@
 #include "message.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <new>
+
+#include "registry.hpp"
 
 namespace memchannel {
 
@@ -13,24 +16,41 @@ Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t le
     void* memory = std::malloc(sizeof(Body) + lease_count * sizeof(Lease*) + header_size);
     if (!memory) throw std::bad_alloc();
     Message message(new (memory) Body{nullptr, nullptr, static_cast<std::uint32_t>(header_size),
-                                      static_cast<std::uint32_t>(lease_count), kind});
+                                      static_cast<std::uint32_t>(lease_count), 1, kind});
     for (Lease*& lease : message.leases()) lease = nullptr;
     return message;
 }
 
 void Message::destroy(Body* body) noexcept {
     if (!body) return;
-    Message view(body);
-    delete body->riders;
-    for (Lease* lease : view.leases()) {
+    // The only holder needs no read-modify-write: nobody else is left who could share it.
+    if (body->holders.load(std::memory_order_acquire) != 1 &&
+        body->holders.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    end(body->riders);
+    for (Lease* lease : leases(body)) {
         if (lease) lease->drop();
     }
-    view.body_ = nullptr;
     std::free(body);
 }
 
-std::span<Lease*> Message::leases() const noexcept {
-    return {reinterpret_cast<Lease**>(body_ + 1), body_->lease_count};
+// A rider may be the last reference on a channel whose queued messages have riders, and so on, thousands
+// deep: those met on the way wait until the stack is down again.
+void Message::end(Riders* riders) noexcept {
+    struct Pending {
+        bool running = false;
+        Riders* first = nullptr;
+    };
+    static thread_local Pending pending;
+    if (!riders) return;
+    riders->next = std::exchange(pending.first, riders);
+    if (pending.running) return;
+    pending.running = true;
+    while (Riders* const one = pending.first) {
+        pending.first = one->next;
+        delete one;
+    }
+    pending.running = false;
 }
 
 std::span<std::byte> Message::header() const noexcept {
@@ -39,16 +59,26 @@ std::span<std::byte> Message::header() const noexcept {
 }
 
 LeaseRef Message::take_lease(std::size_t index) const noexcept {
-    return LeaseRef::adopt(std::exchange(leases()[index], nullptr));
+    Lease*& lease = leases()[index];
+    return shared() ? LeaseRef::share(lease) : LeaseRef::adopt(std::exchange(lease, nullptr));
+}
+
+bool Message::exclusive(Body* body) noexcept {
+    return std::ranges::any_of(leases(body), [](const Lease* lease) { return lease && lease->exclusive(); });
 }
 
 std::span<const Rider> Message::riders() const noexcept {
-    return body_->riders ? std::span<const Rider>(*body_->riders) : std::span<const Rider>();
+    return body_->riders ? std::span<const Rider>(body_->riders->list) : std::span<const Rider>();
 }
 
 void Message::add_rider(Handle<Transferable> object, Side side) {
-    if (!body_->riders) body_->riders = new std::vector<Rider>();
-    body_->riders->emplace_back(std::move(object), side);
+    if (!body_->riders) body_->riders = new Riders;
+    body_->riders->list.emplace_back(std::move(object), side);
+}
+
+Message Message::share() const noexcept {
+    body_->holders.fetch_add(1, std::memory_order_relaxed);
+    return Message(body_);
 }
 
 Message Message::clone() const {
@@ -59,8 +89,22 @@ Message Message::clone() const {
         if (lease) lease->retain();
         copy.leases()[i] = lease;
     }
-    if (body_->riders) copy.body_->riders = new std::vector<Rider>(*body_->riders);
+    if (body_->riders) copy.body_->riders = new Riders{body_->riders->list};
     return copy;
+}
+
+bool MessageQueue::exclusive() const noexcept {
+    for (Message::Body* body = head_; body; body = body->next) {
+        if (Message::exclusive(body)) return true;
+    }
+    return false;
+}
+
+void MessageQueue::count(const Message::Body& body, int change) noexcept {
+    size_ += static_cast<std::size_t>(change);
+    if (!body.riders) return;
+    with_riders_ += static_cast<std::size_t>(change);
+    registry().queued_with_riders.fetch_add(change, std::memory_order_relaxed);
 }
 
 void MessageQueue::push(Message&& message) noexcept {
@@ -68,7 +112,15 @@ void MessageQueue::push(Message&& message) noexcept {
     body->next = nullptr;
     (tail_ ? tail_->next : head_) = body;
     tail_ = body;
-    ++size_;
+    count(*body, 1);
+}
+
+void MessageQueue::push_front(Message&& message) noexcept {
+    Message::Body* const body = std::exchange(message.body_, nullptr);
+    body->next = head_;
+    head_ = body;
+    if (!tail_) tail_ = body;
+    count(*body, 1);
 }
 
 Message MessageQueue::pop() noexcept {
@@ -76,7 +128,7 @@ Message MessageQueue::pop() noexcept {
     head_ = body->next;
     if (!head_) tail_ = nullptr;
     body->next = nullptr;
-    --size_;
+    count(*body, -1);
     return Message(body);
 }
 
@@ -84,6 +136,7 @@ void MessageQueue::swap(MessageQueue& other) noexcept {
     std::swap(head_, other.head_);
     std::swap(tail_, other.tail_);
     std::swap(size_, other.size_);
+    std::swap(with_riders_, other.with_riders_);
 }
 
 }  // namespace memchannel

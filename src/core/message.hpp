@@ -1,8 +1,11 @@
 // What travels: header bytes, leases, and riders (core objects sent along, such as channel ends).
 //
-// One allocation holds all of it, so that a queued message costs one malloc and a link.
+// One allocation holds all of it, so that a queued message costs one malloc and a link. A message can have
+// several holders (receivers of a broadcast, a receiver that may yet put it back): its content is constant
+// from the moment it is sent, and the last holder ends it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,10 +15,9 @@
 
 #include "lease.hpp"
 #include "object.hpp"
+#include "side.hpp"
 
 namespace memchannel {
-
-enum class Side : std::uint8_t { none = 0, recv = 1, send = 2, both = 3 };
 
 // An object that can be sent along. While a message holds it, it counts as handed over but not yet taken up.
 class Transferable : public Object {
@@ -59,26 +61,44 @@ class Message {
     explicit operator bool() const noexcept { return body_ != nullptr; }
     std::uint8_t kind() const noexcept { return body_->kind; }
     std::span<std::byte> header() const noexcept;
-    std::span<Lease*> leases() const noexcept;  // each owned by the message, or nullptr
+    // Each owned by the message, or nullptr.
+    std::span<Lease*> leases() const noexcept { return leases(body_); }
+    // The message's own count if this is its only holder, one more count otherwise.
     LeaseRef take_lease(std::size_t index) const noexcept;
+    bool exclusive() const noexcept { return exclusive(body_); }  // has a lease for one holder only
     std::span<const Rider> riders() const noexcept;
     void add_rider(Handle<Transferable> object, Side side);
 
+    // One more holder of the same content.
+    Message share() const noexcept;
+    bool shared() const noexcept { return body_->holders.load(std::memory_order_acquire) != 1; }
     // Another message with the same content: one more count on each lease. Throws std::bad_alloc.
     Message clone() const;
     void reset() noexcept { *this = Message(); }
 
    private:
     friend class MessageQueue;
+    friend class Publication;
+    friend class Backlog;
+    struct Riders {
+        std::vector<Rider> list;
+        Riders* next = nullptr;  // of those that wait for their end on this thread
+    };
     struct Body {
-        Body* next;
-        std::vector<Rider>* riders;
+        Body* next;  // in the queue; of a published message: for all its readers
+        Riders* riders;
         std::uint32_t header_size;
         std::uint32_t lease_count;
+        std::atomic<std::uint32_t> holders;
         std::uint8_t kind;
     };
     explicit Message(Body* body) noexcept : body_(body) {}
+    static std::span<Lease*> leases(Body* body) noexcept {
+        return {reinterpret_cast<Lease**>(body + 1), body->lease_count};
+    }
+    static bool exclusive(Body* body) noexcept;
     static void destroy(Body* body) noexcept;
+    static void end(Riders* riders) noexcept;
 
     Body* body_ = nullptr;
 };
@@ -94,21 +114,29 @@ class MessageQueue {
     }
     bool empty() const noexcept { return head_ == nullptr; }
     std::size_t size() const noexcept { return size_; }
+    bool carries_riders() const noexcept { return with_riders_ != 0; }
+    bool exclusive() const noexcept;  // one of its messages is
+    // Neither takes a message that has other holders: their reader may follow the same link.
     void push(Message&& message) noexcept;
+    void push_front(Message&& message) noexcept;
     Message pop() noexcept;
     void swap(MessageQueue& other) noexcept;
     template <class Visitor>
     void for_each_rider(Visitor visit) const {
+        if (with_riders_ == 0) return;
         for (const Message::Body* body = head_; body; body = body->next) {
             if (!body->riders) continue;
-            for (const Rider& rider : *body->riders) visit(rider);
+            for (const Rider& rider : body->riders->list) visit(rider);
         }
     }
 
    private:
+    void count(const Message::Body& body, int change) noexcept;
+
     Message::Body* head_ = nullptr;
     Message::Body* tail_ = nullptr;
     std::size_t size_ = 0;
+    std::size_t with_riders_ = 0;
 };
 
 }  // namespace memchannel

@@ -4,21 +4,19 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-
+#include "notifier.hpp"
 #include "registry.hpp"
 
 namespace memchannel {
 
-Waiter::Waiter(OwnerId interpreter, const char* verb, std::uint64_t object) {
+Waiter::Waiter(OwnerId interpreter, const char* verb, std::uint64_t object, Side side)
+    : interpreter_(interpreter), verb_(verb), target_{object, side}, targets_(&target_, 1) {
     sem_init(&semaphore_, 0, 0);
-    about_.interpreter = interpreter;
-    about_.verb = verb;
-    about_.object = object;
 }
 
 Waiter::~Waiter() {
     begin_again();
+    if (notifier_) notifier_->forget(*this);  // after the list has let go: it settles too
     sem_destroy(&semaphore_);
 }
 
@@ -28,13 +26,27 @@ void Waiter::begin_again() noexcept {
     state_.store(pending, std::memory_order_relaxed);
 }
 
+void Waiter::enlist() noexcept {
+    if (listed_) return;
+    since_ns_ = monotonic_ns();
+    thread_ = static_cast<pid_t>(syscall(SYS_gettid));
+    listed_ = true;
+    registry().waiters.add(*this);
+}
+
+Waiting Waiter::about() const {
+    return {interpreter_, thread_, verb_, {targets_.begin(), targets_.end()}, since_ns_, timed_};
+}
+
 bool Waiter::settle(Status status, std::uint32_t index) noexcept {
     const std::uint64_t settled =
         done | static_cast<std::uint64_t>(status) << 8 | static_cast<std::uint64_t>(index) << 32;
     std::uint64_t seen = state_.load(std::memory_order_relaxed);
     while (phase(seen) != done) {
         if (state_.compare_exchange_weak(seen, settled, std::memory_order_acq_rel)) {
-            if (phase(seen) == parked) sem_post(&semaphore_);
+            if (phase(seen) != parked) return true;
+            if (notifier_) notifier_->tell(*this);
+            else sem_post(&semaphore_);
             return true;
         }
     }
@@ -50,13 +62,16 @@ Settlement Waiter::settlement() const noexcept {
 Status Waiter::wait(Deadline deadline, Spin* spin) noexcept {
     if (settled()) return Status::ok;
     if (spin && spin->until([this] { return settled(); })) return Status::ok;
-    if (!listed_) {
-        about_.since_ns = monotonic_ns();
-        about_.thread = static_cast<pid_t>(syscall(SYS_gettid));
-        listed_ = true;
-        registry().waiters.add(*this);
-    }
+    enlist();
     return park(deadline);
+}
+
+bool Waiter::leave_to(Notifier& notifier, void* tag) noexcept {
+    notifier_ = &notifier;
+    tag_ = tag;
+    enlist();
+    std::uint64_t expected = pending;
+    return state_.compare_exchange_strong(expected, parked, std::memory_order_acq_rel);
 }
 
 Status Waiter::park(Deadline deadline) noexcept {
@@ -147,9 +162,7 @@ void WaiterList::add(Waiter& waiter) noexcept {
     if (head_) head_->prev_ = &waiter;
     head_ = &waiter;
     ++size_;
-    if (std::find(ended_.begin(), ended_.end(), waiter.interpreter()) != ended_.end()) {
-        waiter.settle(Status::ending, 0);
-    }
+    if (ended_.contains(waiter.interpreter())) waiter.settle(Status::ending, 0);
 }
 
 void WaiterList::remove(Waiter& waiter) noexcept {
@@ -161,7 +174,7 @@ void WaiterList::remove(Waiter& waiter) noexcept {
 
 void WaiterList::end(OwnerId interpreter) {
     std::lock_guard lock(mutex_);
-    if (std::find(ended_.begin(), ended_.end(), interpreter) == ended_.end()) ended_.push_back(interpreter);
+    ended_.insert(interpreter);
     for (Waiter* waiter = head_; waiter; waiter = waiter->next_) {
         if (waiter->interpreter() == interpreter) waiter->settle(Status::ending, 0);
     }
@@ -170,8 +183,8 @@ void WaiterList::end(OwnerId interpreter) {
 bool WaiterList::interrupt(OwnerId interpreter, pid_t thread) noexcept {
     std::lock_guard lock(mutex_);
     for (Waiter* waiter = head_; waiter; waiter = waiter->next_) {
-        const Waiting& about = waiter->about();
-        if (about.interpreter == interpreter && about.thread == thread) {
+        // Not those of an event loop: the thread is in the loop, not in them.
+        if (waiter->interpreter() == interpreter && waiter->thread_ == thread && !waiter->notifier_) {
             return waiter->settle(Status::interrupted, 0);
         }
     }

@@ -13,10 +13,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "deadline.hpp"
 #include "lease.hpp"
+#include "side.hpp"
 #include "spin.hpp"
 #include "status.hpp"
 
@@ -27,18 +30,27 @@ struct Settlement {
     std::uint32_t index = 0;  // which entry of the call
 };
 
+// What a call waits for: one side of a channel, or a primitive (no side).
+struct Target {
+    std::uint64_t object = 0;
+    Side side = Side::none;
+};
+
 // What dump_waits() tells of a parked call.
 struct Waiting {
     OwnerId interpreter = no_owner;
     pid_t thread = 0;
-    const char* verb = "";      // "recv", "send", "select", ...
-    std::uint64_t object = 0;   // id of the channel or primitive; 0 for several
+    const char* verb = "";  // "recv", "send", "select", ...
+    std::vector<Target> targets;
     std::int64_t since_ns = 0;  // monotonic clock
+    bool timed = false;         // ends by itself
 };
+
+class Notifier;
 
 class Waiter {
    public:
-    Waiter(OwnerId interpreter, const char* verb, std::uint64_t object);
+    Waiter(OwnerId interpreter, const char* verb, std::uint64_t object, Side side = Side::none);
     ~Waiter();
     Waiter(const Waiter&) = delete;
     Waiter& operator=(const Waiter&) = delete;
@@ -50,25 +62,47 @@ class Waiter {
 
     // Detached. ok: settled; timeout, interrupted: not (yet), and the call is still enlisted.
     Status wait(Deadline deadline, Spin* spin) noexcept;
+    // Instead of wait(): the settlement is announced to the notifier. False: settled already. `tag` is the
+    // caller's, and valid as long as the waiter.
+    bool leave_to(Notifier& notifier, void* tag) noexcept;
     // Forget the settlement, to go through the queues again. Only by the waiting thread, while in no queue.
     void begin_again() noexcept;
 
-    OwnerId interpreter() const noexcept { return about_.interpreter; }
-    const Waiting& about() const noexcept { return about_; }
+    // For dump_waits(); before the wait. The targets are the caller's, and valid as long as the waiter.
+    void aim(std::span<const Target> targets) noexcept { targets_ = targets; }
+    void limit(Deadline deadline) noexcept { timed_ = !deadline.is_never(); }
+
+    OwnerId interpreter() const noexcept { return interpreter_; }
+    void* tag() const noexcept { return tag_; }
 
    private:
     friend class WaiterList;
+    friend class Notifier;
     static constexpr std::uint64_t pending = 0, parked = 1, done = 2;
     static constexpr std::uint64_t phase(std::uint64_t state) noexcept { return state & 3; }
 
     Status park(Deadline deadline) noexcept;
+    void enlist() noexcept;
+    Waiting about() const;
 
     std::atomic<std::uint64_t> state_{pending};  // phase | status << 8 | index << 32
     sem_t semaphore_;
-    Waiting about_;
-    bool listed_ = false;     // the waiting thread only
+    // All below but the links: the waiting thread, before it is listed.
+    const OwnerId interpreter_;
+    const char* const verb_;
+    const Target target_;
+    std::span<const Target> targets_;
+    std::int64_t since_ns_ = 0;
+    pid_t thread_ = 0;
+    bool timed_ = false;
+    bool listed_ = false;
+    Notifier* notifier_ = nullptr;  // who is told; otherwise the semaphore is posted
+    void* tag_ = nullptr;
     Waiter* prev_ = nullptr;  // WaiterList's mutex
     Waiter* next_ = nullptr;
+    Waiter* told_prev_ = nullptr;  // the notifier's mutex
+    Waiter* told_next_ = nullptr;
+    bool told_ = false;
 };
 
 // Every parked call of the process: to show them, and to wake those of an interpreter that ends.
@@ -87,7 +121,7 @@ class WaiterList {
     mutable std::mutex mutex_;
     Waiter* head_ = nullptr;
     std::size_t size_ = 0;
-    std::vector<OwnerId> ended_;  // interpreter ids are never reused
+    std::unordered_set<OwnerId> ended_;  // interpreter ids are never reused
 };
 
 class EntryQueue;
