@@ -24,6 +24,7 @@ from memchannel._core import (
     __version__,
     select,
 )
+from memchannel.channels import create_channel, list_all_channels
 from memchannel.errors import (
     AbandonedLockError,
     BrokenChannelError,
@@ -56,8 +57,10 @@ __all__ = [
     "SharedBuffer",
     "__version__",
     "array",
+    "create_channel",
     "dump_waits",
     "empty",
+    "list_all_channels",
     "select",
     "stats",
     "zeros",

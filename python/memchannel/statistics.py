@@ -28,6 +28,14 @@ class ChannelStatistics(NamedTuple):
     """Interpreters associated with the receiving end."""
     senders: list[int]
     """Interpreters associated with the sending end."""
+    receivers_on_the_way: int
+    """Receiving ends in messages that nobody received yet."""
+    senders_on_the_way: int
+    """Sending ends in messages that nobody received yet."""
+    subscribers: dict[int, int]
+    """Of a broadcast channel: messages that each end made by ``broadcast()`` has yet to receive, by its id."""
+    broadcast: bool
+    """Whether it is a broadcast channel, or an end of one."""
     receiving_over: bool
     """Whether sending raises BrokenChannelError."""
     sending_over: bool
@@ -67,13 +75,19 @@ class Wait(NamedTuple):
     interpreter: int
     """The interpreter that waits."""
     thread: int
-    """Native id of the thread."""
+    """Native id of the thread; of a call in an event loop: the loop's."""
     operation: str
-    """``"recv"``, ``"send"``, ``"select"``, ``"close"``, ..."""
+    """``"recv"``, ``"send"``, ``"select"``, ``"recv_async"``, ``"send_async"``, ``"close"``, ..."""
     channel: int | None
     """The channel it waits for; None for several or none."""
     seconds: float
-    """For how long."""
+    """For how long it has waited."""
+    timed: bool
+    """Whether it ends by itself, at a timeout."""
+    targets: tuple[tuple[int, str], ...]
+    """Each channel that it waits for, and the side: ``"recv"`` or ``"send"``."""
+    deadlock: int | None
+    """Which of the sets it belongs to that can only wait for each other, numbered from 0; None: to none."""
 
 
 def stats() -> Statistics:
@@ -90,9 +104,86 @@ def stats() -> Statistics:
 
 
 def dump_waits() -> list[Wait]:
-    """Tell which thread of which interpreter waits for what, and for how long, longest first."""
+    """Tell which thread of which interpreter waits for what, and for how long, longest first.
+
+    Calls that can only wait for each other have the same number in their field ``deadlock``. That is judged by
+    association, the only thing that channels know of their users: a set is named if each of its calls waits
+    without a time limit, some interpreter is associated with the other side of every channel that it waits for,
+    and every call that is parked in those interpreters, at least one in each, belongs to the set too. What the
+    core does not see can still end such a wait: a thread of these interpreters that is running and not parked,
+    an interpreter that has not used its end yet, and cancellation from an event loop.
+
+    Returns
+    -------
+    list of Wait
+    """
     waits = [
-        Wait(i, thread, verb, channel or None, seconds)
-        for i, thread, verb, channel, seconds in _core._waits()
+        Wait(
+            interpreter,
+            thread,
+            operation,
+            targets[0][0] if len(targets) == 1 and targets[0][1] else None,
+            seconds,
+            timed,
+            tuple((channel, side) for channel, side in targets if side),
+            None,
+        )
+        for interpreter, thread, operation, targets, seconds, timed in _core._waits()
     ]
-    return sorted(waits, key=lambda wait: -wait.seconds)
+    waits.sort(key=lambda wait: -wait.seconds)
+    sets = _sets_that_wait_for_each_other(waits)
+    return [wait._replace(deadlock=sets.get(index)) for index, wait in enumerate(waits)]
+
+
+def _awaited_interpreters(wait: Wait) -> set[int] | None:
+    """Find the interpreters that could complete a call; None: others may appear, or it ends by itself."""
+    if wait.timed or not wait.targets:
+        return None
+    awaited: set[int] = set()
+    for channel, side in wait.targets:
+        try:
+            now = _core.RecvChannel(channel).statistics()
+        except ValueError:  # gone: the wait is over or about to be
+            return None
+        others = now.senders if side == "recv" else now.receivers
+        if not others or (now.senders_on_the_way if side == "recv" else now.receivers_on_the_way):
+            return None
+        awaited.update(others)
+    return awaited
+
+
+def _sets_that_wait_for_each_other(waits: list[Wait]) -> dict[int, int]:
+    """Number the sets, and map the index of each call that is in one to it."""
+    awaited = {
+        index: interpreters
+        for index, wait in enumerate(waits)
+        if (interpreters := _awaited_interpreters(wait)) is not None
+    }
+    calls_of: dict[int, list[int]] = {}
+    for index, wait in enumerate(waits):
+        calls_of.setdefault(wait.interpreter, []).append(index)
+
+    def is_stuck(interpreter: int) -> bool:
+        calls = calls_of.get(interpreter)
+        return bool(calls) and all(call in awaited for call in calls or ())
+
+    # The greatest set in which every call waits for nobody outside of it.
+    while hopeful := [index for index in awaited if not all(map(is_stuck, awaited[index]))]:
+        for index in hopeful:
+            del awaited[index]
+
+    numbers: dict[int, int] = {}
+    for first in awaited:
+        if first in numbers:
+            continue
+        number = len(set(numbers.values()))
+        reached = [first]
+        while reached:
+            index = reached.pop()
+            if index in numbers:
+                continue
+            numbers[index] = number
+            mine = waits[index].interpreter
+            reached += [call for other in awaited[index] for call in calls_of[other]]
+            reached += [call for call in awaited if mine in awaited[call]]
+    return numbers

@@ -27,7 +27,9 @@ Select::Select(OwnerId who, std::span<Case> cases, std::uint64_t seed)
         Entry& entry = cases[i].side == Side::recv ? static_cast<Entry&>(recv_entries_[i]) : send_entries_[i];
         entry.waiter = &waiter_;
         entry.index = i;
+        targets_.push_back({cases[i].channel->id(), cases[i].side});
     }
+    waiter_.aim(targets_);
 }
 
 Select::~Select() { withdraw_all_but(none); }

@@ -39,6 +39,7 @@ class Select {
 
     const OwnerId who_;
     const std::span<Case> cases_;
+    std::vector<Target> targets_;
     Waiter waiter_;
     std::deque<RecvEntry> recv_entries_;  // by case; unused ones stay idle
     std::deque<SendEntry> send_entries_;

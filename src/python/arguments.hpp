@@ -8,6 +8,12 @@
 
 namespace memchannel {
 
+// Method tables hold all functions as PyCFunction, whatever their flags say that they take.
+template <class Function>
+PyCFunction as_function(Function function) noexcept {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
 template <std::size_t Count>
 class Arguments {
    public:

@@ -138,16 +138,11 @@ void completion_dealloc(PyObject* self) {
     if (completion) completion->drop();
 }
 
-template <class Function>
-PyCFunction cast(Function function) noexcept {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
-}
-
 PyMethodDef completion_methods[] = {
-    {"result", cast(completion_result), METH_FASTCALL, "result(timeout=None)\n--\n\n(state, value), waiting for them."},
+    {"result", as_function(completion_result), METH_FASTCALL, "result(timeout=None)\n--\n\n(state, value), waiting for them."},
     {"cancel", completion_cancel, METH_NOARGS, "cancel()\n--\n\nCancel the task if it has not started."},
     {"done", completion_done, METH_NOARGS, "done()\n--\n\nWhether there is an outcome."},
-    {"subscribe", cast(completion_subscribe), METH_FASTCALL,
+    {"subscribe", as_function(completion_subscribe), METH_FASTCALL,
      "subscribe(channel, note)\n--\n\nSend note to the channel when there is an outcome."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -39,9 +39,15 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
             PyErr_Format(PyExc_TimeoutError, "%s on channel %llu timed out", verb(side), id);
             return;
         case Status::closed:
-            raise_named(state, "ClosedChannelError",
-                        "the %s end of channel %llu is closed in this interpreter; open a new channel",
-                        verb(side), id);
+            if (channel.closed_by(side, current_interpreter())) {
+                raise_named(state, "ClosedChannelError",
+                            "the %s end of channel %llu is closed in this interpreter; open a new channel",
+                            verb(side), id);
+            } else {
+                raise_named(state, "ClosedChannelError",
+                            "the %s side of channel %llu is over: everybody left it; open a new channel",
+                            verb(side), id);
+            }
             return;
         case Status::ended:
             raise_named(state, "EndOfChannel", "channel %llu has ended: every sender left and it is drained",
@@ -58,7 +64,10 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
                          verb(side), id);
             return;
         case Status::misused:
-            PyErr_Format(PyExc_ValueError, "channel %llu is a broadcast channel: receive from broadcast()",
+            PyErr_Format(PyExc_ValueError,
+                         side == Side::recv
+                             ? "channel %llu is a broadcast channel: receive from an end made by its broadcast()"
+                             : "channel %llu is a broadcast channel: a writable block has one receiver only",
                          id);
             return;
         default:

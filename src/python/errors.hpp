@@ -1,6 +1,9 @@
 // Outcomes of the core as Python exceptions, and the guard around every slot.
 #pragma once
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include <new>
 #include <stdexcept>
 
@@ -12,13 +15,17 @@ namespace memchannel {
 // Thrown when a Python exception is set already.
 struct PythonError {};
 
-// No C++ exception crosses a C frame.
+// No C++ exception crosses a C frame. Nor does the end of a thread that CPython 3.13 takes away at exit with
+// pthread_exit (Python/ceval_gil.c, take_gil), while Python code runs below: it stays here for ever, as
+// CPython 3.14 has it.
 template <class Result, class Body>
 Result guarded(Result failure, Body body) noexcept {
     try {
         return body();
     } catch (const PythonError&) {
         return failure;
+    } catch (abi::__forced_unwind&) {
+        for (;;) pause();
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
     } catch (const std::exception& error) {

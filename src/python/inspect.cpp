@@ -55,15 +55,36 @@ PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     });
 }
 
+namespace {
+
+const char* side_name(Side side) noexcept {
+    return side == Side::recv ? "recv" : side == Side::send ? "send" : nullptr;
+}
+
+Ref target_list(const std::vector<Target>& targets) {
+    Ref list = Ref::steal(PyList_New(0));
+    for (const Target& target : targets) {
+        Ref item = list ? Ref::steal(Py_BuildValue("(Kz)", static_cast<unsigned long long>(target.object),
+                                                   side_name(target.side)))
+                        : Ref();
+        if (!item || PyList_Append(list.get(), item.get()) < 0) throw PythonError();
+    }
+    if (!list) throw PythonError();
+    return list;
+}
+
+}  // namespace
+
 PyObject* waits(PyObject*, PyObject*) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const std::int64_t now = monotonic_ns();
         Ref list = Ref::steal(PyList_New(0));
         if (!list) return nullptr;
         for (const Waiting& one : registry().waiters.snapshot()) {
+            Ref targets = target_list(one.targets);
             Ref item = Ref::steal(Py_BuildValue(
-                "(LlsKd)", static_cast<long long>(one.interpreter), static_cast<long>(one.thread), one.verb,
-                static_cast<unsigned long long>(one.object), static_cast<double>(now - one.since_ns) / 1e9));
+                "(LlsOdO)", static_cast<long long>(one.interpreter), static_cast<long>(one.thread), one.verb,
+                targets.get(), static_cast<double>(now - one.since_ns) / 1e9, one.timed ? Py_True : Py_False));
             if (!item || PyList_Append(list.get(), item.get()) < 0) return nullptr;
         }
         return list.release();
@@ -77,7 +98,7 @@ PyObject* all_channels(PyObject* module, PyObject*) {
         if (!list) return nullptr;
         for (const Handle<Channel>& channel : registry().channels.all()) {
             Ref recv = make_end(state, channel, Side::recv);
-            Ref send = make_end(state, channel, Side::send);
+            Ref send = make_end(state, Handle<Channel>::share(&channel->source()), Side::send);
             Ref pair = Ref::steal(PyTuple_Pack(2, recv.get(), send.get()));
             if (!pair || PyList_Append(list.get(), pair.get()) < 0) return nullptr;
         }
@@ -87,6 +108,22 @@ PyObject* all_channels(PyObject* module, PyObject*) {
 
 PyObject* collect_channels(PyObject*, PyObject*) {
     return guarded<PyObject*>(nullptr, [&] { return PyLong_FromSize_t(registry().channels.collect()); });
+}
+
+PyObject* on_gc(PyObject*, PyObject* const* values, Py_ssize_t given) {
+    // After each collection of this interpreter, thousands of times a second perhaps: nothing queued, nothing
+    // to do.
+    if (given != 2 || registry().queued_with_riders.load(std::memory_order_relaxed) == 0) Py_RETURN_NONE;
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        if (!PyUnicode_Check(values[0]) || PyUnicode_CompareWithASCIIString(values[0], "stop") != 0)
+            Py_RETURN_NONE;
+        Ref generation = Ref::steal(PyMapping_GetItemString(values[1], "generation"));
+        if (!generation) return nullptr;
+        const int old = PyObject_IsTrue(generation.get());  // the youngest goes too often
+        if (old < 0) return nullptr;
+        if (old) registry().channels.collect();
+        Py_RETURN_NONE;
+    });
 }
 
 PyObject* count_copied(PyObject*, PyObject* nbytes) {

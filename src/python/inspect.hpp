@@ -11,6 +11,8 @@ PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t g
 PyObject* waits(PyObject* module, PyObject*);
 PyObject* all_channels(PyObject* module, PyObject*);
 PyObject* collect_channels(PyObject* module, PyObject*);
+// For gc.callbacks: queued ends in cycles go away when garbage does.
+PyObject* on_gc(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* count_copied(PyObject* module, PyObject* nbytes);
 
 }  // namespace memchannel

@@ -1,8 +1,11 @@
 // The contents page of the extension.
 #include "module.hpp"
 
+#include "arguments.hpp"
+#include "async_call.hpp"
 #include "channel_types.hpp"
 #include "completion_type.hpp"
+#include "end_docs.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
 #include "lifecycle.hpp"
@@ -24,6 +27,7 @@ int exec(PyObject* module) {
     if (!add_view_types(module, state)) return -1;
     if (!add_shared_buffer_type(module, state)) return -1;
     if (!add_channel_types(module, state)) return -1;
+    if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
     return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
@@ -46,26 +50,22 @@ void free_module(void* module) {
     delete std::exchange(state.numpy, nullptr);
 }
 
-template <class Function>
-PyCFunction cast(Function function) noexcept {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
-}
-
 PyMethodDef methods[] = {
-    {"select", cast(select_function), METH_FASTCALL | METH_KEYWORDS, nullptr},
-    {"_open_end", cast(open_end), METH_FASTCALL, nullptr},
+    {"select", as_function(select_function), METH_FASTCALL | METH_KEYWORDS, docs::select},
+    {"_open_end", as_function(open_end), METH_FASTCALL, nullptr},
     {"_claim_block", claim_block, METH_O, nullptr},
-    {"_submit", cast(submit_task), METH_FASTCALL, nullptr},
-    {"_work", cast(run_tasks), METH_FASTCALL, nullptr},
-    {"_drain_tasks", cast(drain_tasks), METH_FASTCALL, nullptr},
+    {"_submit", as_function(submit_task), METH_FASTCALL, nullptr},
+    {"_work", as_function(run_tasks), METH_FASTCALL, nullptr},
+    {"_drain_tasks", as_function(drain_tasks), METH_FASTCALL, nullptr},
     {"_task_channel", task_channel, METH_O, nullptr},
-    {"_lend", cast(lend), METH_FASTCALL, nullptr},
+    {"_lend", as_function(lend), METH_FASTCALL, nullptr},
     {"_stats", stats, METH_NOARGS, nullptr},
     {"_lent_by", lent_by, METH_O, nullptr},
-    {"_await_returned", cast(await_returned), METH_FASTCALL, nullptr},
+    {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
     {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
+    {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},
     {"_arm", arm_interrupt, METH_O, nullptr},

@@ -5,7 +5,8 @@
 #include "channel_types.hpp"
 #include "codecs.hpp"
 #include "core/select.hpp"
-#include "wait.hpp"
+#include "end.hpp"
+#include "transfer.hpp"
 
 namespace memchannel {
 
@@ -21,8 +22,6 @@ std::uint64_t fresh_seed() noexcept {
     static thread_local std::minstd_rand random(static_cast<unsigned>(monotonic_ns()));
     return static_cast<std::uint64_t>(random()) << 31 ^ random();
 }
-
-Codec codec_of(const Channel& channel) noexcept { return static_cast<Codec>(channel.traits().codec); }
 
 void add_case(ModuleState& state, Cases& cases, PyObject* item) {
     PyObject* target = item;
@@ -41,8 +40,7 @@ void add_case(ModuleState& state, Cases& cases, PyObject* item) {
     if (!check_process(*end.channel)) throw PythonError();
     Message message;
     if (object) {
-        message = encode(state, codec_of(*end.channel), object,
-                         {end.channel->id(), end.channel->traits().deferred});
+        message = encode(state, codec_of(*end.channel), object, terms_of(*end.channel));
     }
     cases.cases.push_back({Handle<Channel>::share(end.channel), side, std::move(message)});
     cases.ends.push_back(Ref::borrow(target));
@@ -55,6 +53,7 @@ Status run(Select& select, const Deadline deadline, bool nowait, std::uint32_t& 
     for (;;) {
         status = select.enlist(chosen);
         if (status == Status::parked) {
+            select.waiter().limit(deadline);
             status = wait_settled(select.waiter(), deadline, nullptr);
             if (status == Status::interrupted) {
                 const bool sent = select.give_up(chosen);
@@ -108,7 +107,8 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             raise_status(state, status, *one.channel, one.side);
             return nullptr;
         }
-        Ref value = one.side == Side::recv ? decode(state, one.message, {}) : Ref::borrow(Py_None);
+        Ref value = one.side == Side::recv ? deliver(state, *one.channel, std::move(one.message), {})
+                                           : Ref::borrow(Py_None);
         return PyTuple_Pack(2, cases.ends[chosen].get(), value.get());
     });
 }

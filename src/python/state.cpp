@@ -14,11 +14,15 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.object_channel_type);
     Py_VISIT(state.shared_buffer_type);
     Py_VISIT(state.completion_type);
+    Py_VISIT(state.end_type);
+    Py_VISIT(state.notifier_type);
+    Py_VISIT(state.async_call_type);
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
     Py_VISIT(state.array_codec);
     Py_VISIT(state.object_codec);
     Py_VISIT(state.function_codec);
+    Py_VISIT(state.async_module);
     Py_VISIT(state.dtypes);
     Py_VISIT(state.dtype_codes);
     return 0;
@@ -34,11 +38,15 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.object_channel_type);
     Py_CLEAR(state.shared_buffer_type);
     Py_CLEAR(state.completion_type);
+    Py_CLEAR(state.end_type);
+    Py_CLEAR(state.notifier_type);
+    Py_CLEAR(state.async_call_type);
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);
     Py_CLEAR(state.array_codec);
     Py_CLEAR(state.object_codec);
     Py_CLEAR(state.function_codec);
+    Py_CLEAR(state.async_module);
     Py_CLEAR(state.dtypes);
     Py_CLEAR(state.dtype_codes);
 }

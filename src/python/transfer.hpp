@@ -1,6 +1,8 @@
 // Blocking sends and receives of Python objects: the core's halves with a wait between them.
 #pragma once
 
+#include <vector>
+
 #include "codecs.hpp"
 #include "core/channel.hpp"
 #include "wait.hpp"
@@ -15,5 +17,17 @@ struct Patience {
 // Outcome of the core; interrupted: an exception is set. The message is moved from only if sent.
 Status send_message(Channel& channel, Message& message, const Patience& patience);
 Status recv_message(Channel& channel, Message& message, const Patience& patience);
+
+// The same for several. What was not sent stays in `messages`; receiving waits for the first one only.
+Status send_messages(Channel& channel, MessageQueue& messages, const Patience& patience);
+Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& messages,
+                     const Patience& patience);
+
+// The received message as an object. Throws as decode() does; if what was raised is no Exception (an
+// interrupt), or memory ran out, the message is first in the channel again.
+Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options);
+// A list of as many as can be made, the rest being back in the channel. Throws if that is none, or interrupted.
+Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messages,
+                const RecvOptions& options);
 
 }  // namespace memchannel

@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "core/registry.hpp"
+
 namespace memchannel {
 
 namespace {
@@ -15,17 +17,37 @@ constexpr std::int64_t first_look_ns = 50'000'000;
 
 // Handlers run in the main thread only. After a fork the forking thread is the child's main one, for the
 // kernel and for CPython alike.
-bool on_main_thread() noexcept { return syscall(SYS_gettid) == getpid(); }
+bool on_main_thread() noexcept {
+    struct Answer {
+        unsigned generation = 0;
+        bool main = false;
+    };
+    static thread_local Answer known;  // two system calls would cost half a hand-over
+    const unsigned generation = registry().generation;
+    if (known.generation != generation) known = {generation, syscall(SYS_gettid) == getpid()};
+    return known.main;
+}
+
+// In a subinterpreter a look means a visit to the main one: not oftener than that. A thread whose waits are
+// all too short to be interrupted would otherwise never look.
+bool time_to_look() noexcept {
+    static thread_local std::int64_t last = 0;
+    const std::int64_t now = monotonic_ns();
+    if (now - last < first_look_ns) return false;
+    last = now;
+    return true;
+}
+
+bool in_main_interpreter() noexcept { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
 
 // PyErr_CheckSignals does nothing in a subinterpreter (Python/pystate.c, _Py_ThreadCanHandleSignals), not
 // even on the main thread: visit the main interpreter.
 int check_signals() noexcept {
-    PyInterpreterState* const main_interpreter = PyInterpreterState_Main();
-    if (PyInterpreterState_Get() == main_interpreter) return PyErr_CheckSignals();
+    if (in_main_interpreter()) return PyErr_CheckSignals();
     bool keyboard_interrupt = false;
     bool raised = false;
     {
-        const AttachedTo attached(main_interpreter);
+        const AttachedTo attached(PyInterpreterState_Main());
         if (!attached) {
             // No memory for a thread state: the signal stays pending, the next look finds it.
             return 0;
@@ -86,9 +108,14 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
         }
         spin = nullptr;
         if (status == Status::ok) {
-            if (waiter.settlement().status != Status::interrupted) return status;
-            PyErr_SetNone(PyExc_KeyboardInterrupt);
-            return Status::interrupted;
+            if (waiter.settlement().status == Status::interrupted) {
+                PyErr_SetNone(PyExc_KeyboardInterrupt);
+                return Status::interrupted;
+            }
+            // A signal that came with the settlement would be raised right after the call returned, and its
+            // result be lost: raise it while the call can still be undone.
+            const bool look = serves_signals && (in_main_interpreter() || time_to_look());
+            return look && check_signals() < 0 ? Status::interrupted : status;
         }
         if (status == Status::timeout && until == deadline) return status;
         // A real interruption opens the same gap again: one more early look after it.

@@ -1,0 +1,75 @@
+"""Making channels, and finding those that exist."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from memchannel import _core
+from memchannel._core import ArrayChannel, Channel, MemChannel, RecvChannel, SendChannel
+
+__all__ = ["create_channel", "list_all_channels"]
+
+
+def create_channel(
+    kind: type[Any] = MemChannel,
+    maxsize: int = 0,
+    *,
+    rendezvous: bool = False,
+    release: str = "eager",
+    name: str | None = None,
+) -> tuple[RecvChannel[Any], SendChannel[Any]]:
+    """Make a channel and return its two ends, as PEP 554 has it.
+
+    Parameters
+    ----------
+    kind : type
+        `MemChannel`, `ArrayChannel` or `Channel`.
+    maxsize, rendezvous, release, name
+        As for these classes.
+
+    Returns
+    -------
+    recv : RecvChannel
+    send : SendChannel
+
+    Raises
+    ------
+    TypeError
+        `kind` is none of the three classes, or an argument is of the wrong type.
+    ValueError
+        An argument is negative or contradicts another.
+
+    Examples
+    --------
+    >>> import memchannel
+    >>> recv, send = memchannel.create_channel(memchannel.Channel)
+    >>> send.send({"answer": 42})
+    >>> recv.recv()
+    {'answer': 42}
+    """
+    if kind not in (MemChannel, ArrayChannel, Channel):
+        raise TypeError(f"kind must be MemChannel, ArrayChannel or Channel, not {kind!r}")
+    ends: tuple[RecvChannel[Any], SendChannel[Any]] = kind(
+        maxsize, rendezvous=rendezvous, release=release, name=name
+    ).ends
+    return ends
+
+
+def list_all_channels() -> list[tuple[RecvChannel[Any], SendChannel[Any]]]:
+    """Return the ends of every channel of the process that somebody can reach, by id.
+
+    Looking associates the interpreter with none of them. A receiving end that `broadcast()` made comes with the
+    sending end of its channel.
+
+    Returns
+    -------
+    list of (RecvChannel, SendChannel)
+    """
+    _core._collect_channels()
+    return _core._channels()
+
+
+# Garbage of the core goes when Python's does. Each interpreter has its own list of callbacks.
+if _core._on_gc not in gc.callbacks:
+    gc.callbacks.append(_core._on_gc)
