@@ -111,7 +111,7 @@ def dump_waits() -> list[Wait]:
     without a time limit, some interpreter is associated with the other side of every channel that it waits for,
     and every call that is parked in those interpreters, at least one in each, belongs to the set too. What the
     core does not see can still end such a wait: a thread of these interpreters that is running and not parked,
-    an interpreter that has not used its end yet, and cancellation from an event loop.
+    and an interpreter that has not used its end yet. A call in an event loop is in no set: the loop goes on.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def dump_waits() -> list[Wait]:
 
 def _awaited_interpreters(wait: Wait) -> set[int] | None:
     """Find the interpreters that could complete a call; None: others may appear, or it ends by itself."""
-    if wait.timed or not wait.targets:
+    if wait.timed or not wait.targets or wait.operation.endswith("_async"):
         return None
     awaited: set[int] = set()
     for channel, side in wait.targets:

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "registry.hpp"
-
 namespace memchannel {
 
 Message Backlog::pop() noexcept {
@@ -11,10 +9,8 @@ Message Backlog::pop() noexcept {
     // The link of the last one is not ours to read: it may be about to be published to others.
     first_ = --size_ ? body->next : nullptr;
     if (!first_) last_ = nullptr;
-    if (body->riders) {
-        --with_riders_;
-        registry().queued_with_riders.fetch_sub(1, std::memory_order_relaxed);
-    }
+    if (body->riders) --with_riders_;
+    Message::count_queued(*body, -1);
     return Message(body);
 }
 
@@ -36,10 +32,8 @@ void Publication::deliver(Backlog& backlog) const noexcept {
     (backlog.size_ ? backlog.last_->next : backlog.first_) = body_;
     backlog.last_ = body_;
     ++backlog.size_;
-    if (body_->riders) {
-        ++backlog.with_riders_;
-        registry().queued_with_riders.fetch_add(1, std::memory_order_relaxed);
-    }
+    if (body_->riders) ++backlog.with_riders_;
+    Message::count_queued(*body_, 1);
 }
 
 }  // namespace memchannel

@@ -186,7 +186,7 @@ std::size_t Tracer::run(std::vector<Channel::Leftovers>& garbage) {
 }
 
 std::size_t ChannelTable::collect() {
-    if (registry().queued_with_riders.load(std::memory_order_relaxed) == 0) return 0;
+    if (queued_with_riders() == 0) return 0;
     std::vector<Channel::Leftovers> garbage;  // ends last, outside all locks
     return Tracer(*this).run(garbage);
 }

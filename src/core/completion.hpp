@@ -1,7 +1,7 @@
 // The outcome of a task: written once by whoever runs it, awaited by whoever asked for it.
 //
-// The task's message carries it as a rider. When nobody is left who could run the task (the message was dropped,
-// the worker ended), it is broken, so that no waiter is left behind.
+// The task's message carries it as a rider. When nobody is left who could run the task (the message was
+// dropped, the worker ended), it is broken, so that no waiter is left behind.
 #pragma once
 
 #include <atomic>

@@ -6,9 +6,19 @@
 #include <limits>
 #include <new>
 
-#include "registry.hpp"
-
 namespace memchannel {
+
+namespace {
+
+std::atomic<std::ptrdiff_t> with_riders{0};
+
+}  // namespace
+
+std::ptrdiff_t queued_with_riders() noexcept { return with_riders.load(std::memory_order_relaxed); }
+
+void Message::count_queued(const Body& body, int change) noexcept {
+    if (body.riders) with_riders.fetch_add(change, std::memory_order_relaxed);
+}
 
 Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t lease_count) {
     constexpr std::size_t most = std::numeric_limits<std::uint32_t>::max();
@@ -104,7 +114,7 @@ void MessageQueue::count(const Message::Body& body, int change) noexcept {
     size_ += static_cast<std::size_t>(change);
     if (!body.riders) return;
     with_riders_ += static_cast<std::size_t>(change);
-    registry().queued_with_riders.fetch_add(change, std::memory_order_relaxed);
+    Message::count_queued(body, change);
 }
 
 void MessageQueue::push(Message&& message) noexcept {

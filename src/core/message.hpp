@@ -99,9 +99,14 @@ class Message {
     static bool exclusive(Body* body) noexcept;
     static void destroy(Body* body) noexcept;
     static void end(Riders* riders) noexcept;
+    static void count_queued(const Body& body, int change) noexcept;
 
     Body* body_ = nullptr;
 };
+
+// Messages with riders that stand in some queue or backlog of the process: zero means that no cycle of
+// channels needs tracing.
+std::ptrdiff_t queued_with_riders() noexcept;
 
 // FIFO, linked through the messages themselves. Not thread-safe: the channel's lock guards it.
 class MessageQueue {

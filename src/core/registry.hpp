@@ -20,8 +20,6 @@ struct Registry {
     Spin completion_spin;  // one for all: each completion is awaited once
     InterruptTable interrupts;
     std::atomic<std::size_t> bytes_copied{0};
-    // Messages that stand in some queue and carry channel ends: zero means that no cycle needs tracing.
-    std::atomic<std::ptrdiff_t> queued_with_riders{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child
 };

@@ -48,7 +48,8 @@ PyObject* notifier_fileno(PyObject* self, PyObject*) {
 PyObject* notifier_drain(PyObject* self, PyObject*);
 
 PyMethodDef notifier_methods[] = {
-    {"fileno", notifier_fileno, METH_NOARGS, "fileno()\n--\n\nThe event descriptor, readable when calls are settled."},
+    {"fileno", notifier_fileno, METH_NOARGS,
+     "fileno()\n--\n\nThe event descriptor, readable when calls are settled."},
     {"drain", notifier_drain, METH_NOARGS, "drain()\n--\n\nThe futures of the calls that were settled."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -120,7 +121,8 @@ PyObject* call_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) 
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(end);
-        auto call = std::make_unique<Call>(Handle<Channel>::share(&channel), object ? Side::send : Side::recv);
+        auto call =
+            std::make_unique<Call>(Handle<Channel>::share(&channel), object ? Side::send : Side::recv);
         if (object) call->message = encode(state, codec_of(channel), object, terms_of(channel));
         Ref self = Ref::steal(type->tp_alloc(type, 0));
         if (!self) return nullptr;
@@ -239,7 +241,9 @@ PyType_Slot call_slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(call_traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(call_clear)},
     {Py_tp_methods, call_methods},
-    {Py_tp_doc, const_cast<char*>("AsyncCall(end, notifier, obj=<to receive>)\n--\n\nA send or receive that waits in an event loop.")},
+    {Py_tp_doc,
+     const_cast<char*>(
+         "AsyncCall(end, notifier, obj=<to receive>)\n--\n\nA send or receive that waits in an event loop.")},
     {0, nullptr},
 };
 

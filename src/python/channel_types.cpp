@@ -167,13 +167,13 @@ PyType_Slot send_slots[] = {
     {0, nullptr},
 };
 
-#define MEMCHANNEL_CHANNEL_SLOTS(codec, doc)                                                              \
-    {                                                                                                     \
-        {Py_tp_dealloc, reinterpret_cast<void*>(end_dealloc)},                                            \
-            {Py_tp_new, reinterpret_cast<void*>(channel_new<codec>)}, {Py_tp_getset, channel_getset},     \
-            {Py_tp_doc, const_cast<char*>(doc)}, {                                                        \
-            0, nullptr                                                                                    \
-        }                                                                                                 \
+#define MEMCHANNEL_CHANNEL_SLOTS(codec, doc)                                                          \
+    {                                                                                                 \
+        {Py_tp_dealloc, reinterpret_cast<void*>(end_dealloc)},                                        \
+            {Py_tp_new, reinterpret_cast<void*>(channel_new<codec>)}, {Py_tp_getset, channel_getset}, \
+            {Py_tp_doc, const_cast<char*>(doc)}, {                                                    \
+            0, nullptr                                                                                \
+        }                                                                                             \
     }
 
 PyType_Slot mem_slots[] = MEMCHANNEL_CHANNEL_SLOTS(Codec::buffer, docs::mem_channel);

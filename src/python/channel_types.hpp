@@ -21,7 +21,8 @@ Ref take_end(ModuleState& state, Channel& channel, Side side);
 
 // Module functions.
 PyObject* open_end(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
-// _task_channel(name) -> a Channel for tasks: deferred release, and idle workers are served last come, first served
+// _task_channel(name) -> a Channel for tasks: deferred release, and idle workers are served last come, first
+// served
 PyObject* task_channel(PyObject* module, PyObject* name);
 // _lend(channel, array) -> a read-only array over the same memory, under a lease of its own
 PyObject* lend(PyObject* module, PyObject* const* arguments, Py_ssize_t count);

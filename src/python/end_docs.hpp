@@ -327,29 +327,30 @@ inline constexpr char interpreters[] =
 inline constexpr char ends[] = "The pair (RecvChannel, SendChannel), as PEP 554 has it.";
 
 #define MEMCHANNEL_CHANNEL_SIGNATURE "(maxsize=0, *, rendezvous=False, release='eager', name=None)\n--\n\n"
-#define MEMCHANNEL_CHANNEL_PARAMETERS                                                                          \
-    "\n\nAny number of interpreters and threads may send and receive. The object has the methods of both\n"    \
-    "ends and goes wherever an end goes: through channels, to ``run`` and ``Interpreter.call``, by pickle\n"   \
-    "inside the process, and by ``id``.\n\n"                                                                   \
-    "Parameters\n----------\n"                                                                                 \
-    "maxsize : int, optional\n    Messages it holds at most; 0 means any number.\n"                            \
-    "rendezvous : bool, optional\n"                                                                            \
-    "    Hold none: a send waits for its receiver (Hoare, Communicating Sequential Processes, 1978).\n"        \
-    "release : {'eager', 'deferred'}, optional\n"                                                              \
-    "    How lent memory goes back: at once, waiting for the owner's GIL, or soon, in batches, without\n"      \
-    "    waiting.\n"                                                                                           \
-    "name : str, optional\n    Shown in ``repr`` and statistics.\n\n"                                          \
-    "Raises\n------\nTypeError, ValueError\n    An argument is of the wrong type, negative or contradictory.\n"
+#define MEMCHANNEL_CHANNEL_PARAMETERS                                                                        \
+    "\n\nAny number of interpreters and threads may send and receive. The object has the methods of both\n"  \
+    "ends and goes wherever an end goes: through channels, to ``run`` and ``Interpreter.call``, by pickle\n" \
+    "inside the process, and by ``id``.\n\n"                                                                 \
+    "Parameters\n----------\n"                                                                               \
+    "maxsize : int, optional\n    Messages it holds at most; 0 means any number.\n"                          \
+    "rendezvous : bool, optional\n"                                                                          \
+    "    Hold none: a send waits for its receiver (Hoare, Communicating Sequential Processes, 1978).\n"      \
+    "release : {'eager', 'deferred'}, optional\n"                                                            \
+    "    How lent memory goes back: at once, waiting for the owner's GIL, or soon, in batches, without\n"    \
+    "    waiting.\n"                                                                                         \
+    "name : str, optional\n    Shown in ``repr`` and statistics.\n\n"                                        \
+    "Raises\n------\nTypeError, ValueError\n    An argument is of the wrong type, negative or "              \
+    "contradictory.\n"
 
 inline constexpr char mem_channel[] = "MemChannel" MEMCHANNEL_CHANNEL_SIGNATURE
-    "A channel for memory: anything with a buffer arrives as a read-only view of the same memory."
-    MEMCHANNEL_CHANNEL_PARAMETERS;
+                                      "A channel for memory: anything with a buffer arrives as a read-only "
+                                      "view of the same memory." MEMCHANNEL_CHANNEL_PARAMETERS;
 inline constexpr char array_channel[] = "ArrayChannel" MEMCHANNEL_CHANNEL_SIGNATURE
-    "A channel for arrays: they arrive read-only over the same memory, with dtype, shape and strides."
-    MEMCHANNEL_CHANNEL_PARAMETERS;
+                                        "A channel for arrays: they arrive read-only over the same memory, "
+                                        "with dtype, shape and strides." MEMCHANNEL_CHANNEL_PARAMETERS;
 inline constexpr char object_channel[] = "Channel" MEMCHANNEL_CHANNEL_SIGNATURE
-    "A channel for picklable objects; the arrays and buffers inside them travel without a copy."
-    MEMCHANNEL_CHANNEL_PARAMETERS;
+                                         "A channel for picklable objects; the arrays and buffers inside "
+                                         "them travel without a copy." MEMCHANNEL_CHANNEL_PARAMETERS;
 inline constexpr char recv_channel[] = R"(RecvChannel(id)
 --
 

@@ -141,8 +141,8 @@ std::size_t parse_limit(PyObject* limit) {
 PyObject* end_recv_many(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        const Arguments<4> arguments("recv_many", {"limit", "timeout", "copy", "as_view"}, 2, 1, values, given,
-                                     keywords);
+        const Arguments<4> arguments("recv_many", {"limit", "timeout", "copy", "as_view"}, 2, 1, values,
+                                     given, keywords);
         const RecvOptions options = parse_options(channel, arguments.truth(2), arguments.truth(3));
         const std::size_t limit = parse_limit(arguments[0]);
         std::vector<Message> messages;
@@ -224,12 +224,13 @@ PyObject* end_broadcast(PyObject* self, PyObject*) {
         Handle<Channel> subscription;
         const Status status = channel.subscribe(current_interpreter(), subscription);
         if (status == Status::misused) {
-            PyErr_Format(PyExc_ValueError,
-                         channel.traits().capacity == 0
-                             ? "channel %llu is a rendezvous channel, which has one receiver for each message; "
-                               "broadcast on one with maxsize=1"
-                             : "channel %llu has messages or plain receivers already; broadcast on a new one",
-                         static_cast<unsigned long long>(channel.id()));
+            PyErr_Format(
+                PyExc_ValueError,
+                channel.traits().capacity == 0
+                    ? "channel %llu is a rendezvous channel, which has one receiver for each message; "
+                      "broadcast on one with maxsize=1"
+                    : "channel %llu has messages or plain receivers already; broadcast on a new one",
+                static_cast<unsigned long long>(channel.id()));
             return nullptr;
         }
         raise_unless_ok(self, status, Side::recv);

@@ -64,11 +64,12 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
                          verb(side), id);
             return;
         case Status::misused:
-            PyErr_Format(PyExc_ValueError,
-                         side == Side::recv
-                             ? "channel %llu is a broadcast channel: receive from an end made by its broadcast()"
-                             : "channel %llu is a broadcast channel: a writable block has one receiver only",
-                         id);
+            PyErr_Format(
+                PyExc_ValueError,
+                side == Side::recv
+                    ? "channel %llu is a broadcast channel: receive from an end made by its broadcast()"
+                    : "channel %llu is a broadcast channel: a writable block has one receiver only",
+                id);
             return;
         default:
             PyErr_Format(PyExc_SystemError, "unexpected outcome %d on channel %llu", static_cast<int>(status),

@@ -82,9 +82,10 @@ PyObject* waits(PyObject*, PyObject*) {
         if (!list) return nullptr;
         for (const Waiting& one : registry().waiters.snapshot()) {
             Ref targets = target_list(one.targets);
-            Ref item = Ref::steal(Py_BuildValue(
-                "(LlsOdO)", static_cast<long long>(one.interpreter), static_cast<long>(one.thread), one.verb,
-                targets.get(), static_cast<double>(now - one.since_ns) / 1e9, one.timed ? Py_True : Py_False));
+            Ref item = Ref::steal(Py_BuildValue("(LlsOdO)", static_cast<long long>(one.interpreter),
+                                                static_cast<long>(one.thread), one.verb, targets.get(),
+                                                static_cast<double>(now - one.since_ns) / 1e9,
+                                                one.timed ? Py_True : Py_False));
             if (!item || PyList_Append(list.get(), item.get()) < 0) return nullptr;
         }
         return list.release();
@@ -113,7 +114,7 @@ PyObject* collect_channels(PyObject*, PyObject*) {
 PyObject* on_gc(PyObject*, PyObject* const* values, Py_ssize_t given) {
     // After each collection of this interpreter, thousands of times a second perhaps: nothing queued, nothing
     // to do.
-    if (given != 2 || registry().queued_with_riders.load(std::memory_order_relaxed) == 0) Py_RETURN_NONE;
+    if (given != 2 || queued_with_riders() == 0) Py_RETURN_NONE;
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         if (!PyUnicode_Check(values[0]) || PyUnicode_CompareWithASCIIString(values[0], "stop") != 0)
             Py_RETURN_NONE;

@@ -1,3 +1,4 @@
+// The definition of the extension module, which types are found by.
 #pragma once
 
 #include "ref.hpp"

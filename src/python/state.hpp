@@ -22,14 +22,14 @@ struct ModuleState {
     PyTypeObject* end_type;
     PyTypeObject* notifier_type;
     PyTypeObject* async_call_type;
-    PyObject* errors;        // the module memchannel.errors
-    PyObject* to_readonly;   // memoryview.toreadonly
-    PyObject* array_codec;   // the module memchannel.codecs.array, once needed
-    PyObject* object_codec;  // the module memchannel.codecs.object, once needed
+    PyObject* errors;          // the module memchannel.errors
+    PyObject* to_readonly;     // memoryview.toreadonly
+    PyObject* array_codec;     // the module memchannel.codecs.array, once needed
+    PyObject* object_codec;    // the module memchannel.codecs.object, once needed
     PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
-    PyObject* async_module;  // the module memchannel._async, once needed
-    PyObject* dtypes;        // dict: encoded dtype (bytes) -> numpy.dtype
-    PyObject* dtype_codes;   // dict: numpy.dtype -> its encoding (bytes), for those that need one
+    PyObject* async_module;    // the module memchannel._async, once needed
+    PyObject* dtypes;          // dict: encoded dtype (bytes) -> numpy.dtype
+    PyObject* dtype_codes;     // dict: numpy.dtype -> its encoding (bytes), for those that need one
     // Not Python objects:
     NumpyTable* numpy;  // this interpreter's NumPy, once imported
     Owner* owner;
