@@ -59,8 +59,8 @@ def create_channel(
 def list_all_channels() -> list[tuple[RecvChannel[Any], SendChannel[Any]]]:
     """Return the ends of every channel of the process that somebody can reach, by id.
 
-    Looking associates the interpreter with none of them. A receiving end that `broadcast()` made comes with the
-    sending end of its channel.
+    Looking associates the interpreter with none of them. A receiving end that `broadcast()` made comes with
+    the sending end of its channel.
 
     Returns
     -------

@@ -33,7 +33,7 @@ class ChannelStatistics(NamedTuple):
     senders_on_the_way: int
     """Sending ends in messages that nobody received yet."""
     subscribers: dict[int, int]
-    """Of a broadcast channel: messages that each end made by ``broadcast()`` has yet to receive, by its id."""
+    """Messages that each end made by ``broadcast()`` has yet to receive, by its id."""
     broadcast: bool
     """Whether it is a broadcast channel, or an end of one."""
     receiving_over: bool
@@ -106,12 +106,13 @@ def stats() -> Statistics:
 def dump_waits() -> list[Wait]:
     """Tell which thread of which interpreter waits for what, and for how long, longest first.
 
-    Calls that can only wait for each other have the same number in their field ``deadlock``. That is judged by
-    association, the only thing that channels know of their users: a set is named if each of its calls waits
-    without a time limit, some interpreter is associated with the other side of every channel that it waits for,
-    and every call that is parked in those interpreters, at least one in each, belongs to the set too. What the
-    core does not see can still end such a wait: a thread of these interpreters that is running and not parked,
-    and an interpreter that has not used its end yet. A call in an event loop is in no set: the loop goes on.
+    Calls that can only wait for each other have the same number in their field ``deadlock``. That is judged
+    by association, the only thing that channels know of their users: a set is named if each of its calls
+    waits without a time limit, some interpreter is associated with the other side of every channel that it
+    waits for, and every call that is parked in those interpreters, at least one in each, belongs to the set
+    too. What the core does not see can still end such a wait: a thread of these interpreters that is running
+    and not parked, and an interpreter that has not used its end yet. A call in an event loop is in no set:
+    the loop goes on.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def _awaited_interpreters(wait: Wait) -> set[int] | None:
 
 
 def _sets_that_wait_for_each_other(waits: list[Wait]) -> dict[int, int]:
-    """Number the sets, and map the index of each call that is in one to it."""
+    """Map the index of each call that is in such a set to the set's number."""
     awaited = {
         index: interpreters
         for index, wait in enumerate(waits)
