@@ -10,6 +10,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from typing import Any
@@ -17,10 +18,59 @@ from typing import Any
 from memchannel import _core
 from memchannel.errors import EndOfChannel
 
-_notifiers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _core.Notifier] = weakref.WeakKeyDictionary()
 _making = threading.Lock()  # each thread may run a loop
 
 _NOTHING = object()
+
+
+class _SignalWatch:
+    """Ctrl-C for a loop on the main thread, but in a subinterpreter.
+
+    CPython runs signal handlers in the main interpreter only, and the loop's own wait does not know of ours.
+    So while something waits in the loop, the C handler writes to a pipe of the loop's, which then visits the
+    main interpreter; the KeyboardInterrupt of the handlers there leaves the loop as it would leave any code.
+    """
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None  # while there are users: the loop's table is weak
+        self._pipe = (-1, -1)
+        self._previous = -1
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._users += 1
+        if self._users == 1:
+            self._loop = loop
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            loop.add_reader(self._pipe[0], self._serve)
+            self._previous = _core._set_wakeup_fd(self._pipe[1])
+            _core._serve_signals()  # those that came before
+
+    def stop(self) -> None:
+        self._users -= 1
+        if self._users == 0 and self._loop is not None:
+            _core._set_wakeup_fd(self._previous)
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._pipe[0])
+            for fd in self._pipe:
+                os.close(fd)
+            self._loop = None
+
+    def _serve(self) -> None:
+        os.read(self._pipe[0], 4096)
+        _core._serve_signals()
+
+
+class _LoopState:
+    """What an event loop needs for calls that wait in it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.notifier = _core.Notifier()
+        self.signals = _SignalWatch() if _core._signals_are_elsewhere() else None
+        loop.add_reader(self.notifier.fileno(), _deliver, self.notifier)
+
+
+_states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = weakref.WeakKeyDictionary()
 
 
 def _deliver(notifier: _core.Notifier) -> None:
@@ -29,28 +79,40 @@ def _deliver(notifier: _core.Notifier) -> None:
             future.set_result(None)
 
 
-def _notifier_of(loop: asyncio.AbstractEventLoop) -> _core.Notifier:
-    notifier = _notifiers.get(loop)
-    if notifier is None:
+def _state_of(loop: asyncio.AbstractEventLoop) -> _LoopState:
+    state = _states.get(loop)
+    if state is None:
         with _making:
             # Loops have no hook for their end: descriptors of closed ones go when the next one comes.
-            for other in [other for other in _notifiers if other.is_closed()]:
-                del _notifiers[other]
-            notifier = _core.Notifier()
-            loop.add_reader(notifier.fileno(), _deliver, notifier)
-            _notifiers[loop] = notifier
-    return notifier
+            for other in [other for other in _states if other.is_closed()]:
+                del _states[other]
+            state = _states[loop] = _LoopState(loop)
+    return state
 
 
-async def _settled(call: _core.AsyncCall, loop: asyncio.AbstractEventLoop, *options: bool) -> Any:
+async def _settled(call: _core.AsyncCall, loop: asyncio.AbstractEventLoop, state: _LoopState) -> None:
+    """Wait until the call can be finished."""
+    future = loop.create_future()
+    if not call.start(future):
+        return
+    try:
+        if state.signals is not None:
+            state.signals.start(loop)
+        await future
+    except BaseException:
+        call.cancel()
+        raise
+    finally:
+        if state.signals is not None:
+            state.signals.stop()
+
+
+async def _completed(end: _core._End, *arguments: object, options: tuple[bool, ...] = ()) -> Any:
+    loop = asyncio.get_running_loop()
+    state = _state_of(loop)
+    call = _core.AsyncCall(end, state.notifier, *arguments)
     while True:
-        future = loop.create_future()
-        if call.start(future):
-            try:
-                await future
-            except BaseException:
-                call.cancel()
-                raise
+        await _settled(call, loop, state)
         result = call.finish(*options)
         if result is not call:
             return result
@@ -61,8 +123,7 @@ async def recv_async(end: _core.RecvChannel[Any], copy: bool, as_view: bool) -> 
     value = end.recv_nowait(_NOTHING, copy=copy, as_view=as_view)
     if value is not _NOTHING:
         return value
-    loop = asyncio.get_running_loop()
-    return await _settled(_core.AsyncCall(end, _notifier_of(loop)), loop, copy, as_view)
+    return await _completed(end, options=(copy, as_view))
 
 
 async def next_async(end: _core.RecvChannel[Any]) -> Any:
@@ -75,5 +136,4 @@ async def next_async(end: _core.RecvChannel[Any]) -> Any:
 
 async def send_async(end: _core.SendChannel[Any], obj: object) -> None:
     """Send an object."""
-    loop = asyncio.get_running_loop()
-    await _settled(_core.AsyncCall(end, _notifier_of(loop), obj), loop)
+    await _completed(end, obj)

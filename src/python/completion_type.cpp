@@ -139,11 +139,11 @@ void completion_dealloc(PyObject* self) {
 }
 
 PyMethodDef completion_methods[] = {
-    {"result", as_function(completion_result), METH_FASTCALL, "result(timeout=None)\n--\n\n(state, value), waiting for them."},
-    {"cancel", completion_cancel, METH_NOARGS, "cancel()\n--\n\nCancel the task if it has not started."},
-    {"done", completion_done, METH_NOARGS, "done()\n--\n\nWhether there is an outcome."},
+    {"result", as_function(completion_result), METH_FASTCALL, "result($self, timeout=None, /)\n--\n\n(state, value), waiting for them."},
+    {"cancel", completion_cancel, METH_NOARGS, "cancel($self, /)\n--\n\nCancel the task if it has not started."},
+    {"done", completion_done, METH_NOARGS, "done($self, /)\n--\n\nWhether there is an outcome."},
     {"subscribe", as_function(completion_subscribe), METH_FASTCALL,
-     "subscribe(channel, note)\n--\n\nSend note to the channel when there is an outcome."},
+     "subscribe($self, channel, note, /)\n--\n\nSend note to the channel when there is an outcome."},
     {nullptr, nullptr, 0, nullptr},
 };
 

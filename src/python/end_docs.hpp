@@ -3,7 +3,7 @@
 
 namespace memchannel::docs {
 
-inline constexpr char recv[] = R"(recv(timeout=None, *, copy=False, as_view=False)
+inline constexpr char recv[] = R"(recv($self, timeout=None, *, copy=False, as_view=False)
 --
 
 Receive the next message, waiting for one.
@@ -47,7 +47,7 @@ See Also
 recv_nowait, recv_many, recv_async
 )";
 
-inline constexpr char recv_nowait[] = R"(recv_nowait(default=None, *, copy=False, as_view=False)
+inline constexpr char recv_nowait[] = R"(recv_nowait($self, default=None, *, copy=False, as_view=False)
 --
 
 Receive a message if there is one now, else return `default`.
@@ -70,7 +70,7 @@ EndOfChannel, ClosedChannelError, PoisonedChannelError
     As for `recv`.
 )";
 
-inline constexpr char recv_many[] = R"(recv_many(limit, timeout=None, *, copy=False, as_view=False)
+inline constexpr char recv_many[] = R"(recv_many($self, limit, timeout=None, *, copy=False, as_view=False)
 --
 
 Receive what is there, at most `limit` messages, waiting for the first one only.
@@ -100,7 +100,7 @@ Exception
     one cannot be made, the objects before it are returned, and it is again the first in the channel.
 )";
 
-inline constexpr char recv_async[] = R"(recv_async(*, copy=False, as_view=False)
+inline constexpr char recv_async[] = R"(recv_async($self, *, copy=False, as_view=False)
 --
 
 Receive the next message in a coroutine of asyncio.
@@ -120,7 +120,7 @@ coroutine
     Its result is what `recv` returns; it raises what `recv` raises.
 )";
 
-inline constexpr char send[] = R"(send(obj, timeout=None)
+inline constexpr char send[] = R"(send($self, obj, timeout=None)
 --
 
 Send an object, waiting for room.
@@ -151,7 +151,7 @@ PoisonedChannelError
     Somebody called `poison`.
 )";
 
-inline constexpr char send_nowait[] = R"(send_nowait(obj)
+inline constexpr char send_nowait[] = R"(send_nowait($self, obj, /)
 --
 
 Send an object if there is room now.
@@ -172,7 +172,7 @@ TypeError, BrokenChannelError, ClosedChannelError, PoisonedChannelError
     As for `send`.
 )";
 
-inline constexpr char send_many[] = R"(send_many(iterable, timeout=None)
+inline constexpr char send_many[] = R"(send_many($self, iterable, timeout=None)
 --
 
 Send the objects of an iterable in order, as far as there is room under one lock and with one wake-up.
@@ -197,7 +197,7 @@ TypeError, ValueError, BufferError
     An object cannot be sent; none was.
 )";
 
-inline constexpr char send_async[] = R"(send_async(obj)
+inline constexpr char send_async[] = R"(send_async($self, obj, /)
 --
 
 Send an object in a coroutine of asyncio, waiting for room in its event loop.
@@ -215,7 +215,7 @@ coroutine
     It raises what `send` raises.
 )";
 
-inline constexpr char close[] = R"(close()
+inline constexpr char close[] = R"(close($self, /)
 --
 
 Leave this end, for the whole interpreter.
@@ -230,7 +230,7 @@ bool
     Whether the interpreter was associated with the end.
 )";
 
-inline constexpr char poison[] = R"(poison(exc=None)
+inline constexpr char poison[] = R"(poison($self, exc=None)
 --
 
 Make every present and future operation on the channel fail, in every interpreter.
@@ -243,7 +243,7 @@ exc : BaseException, optional
     Why: a copy of it becomes the ``__cause__`` of each PoisonedChannelError.
 )";
 
-inline constexpr char broadcast[] = R"(broadcast()
+inline constexpr char broadcast[] = R"(broadcast($self, /)
 --
 
 Open a new receiving end that gets every message sent from now on.
@@ -268,7 +268,7 @@ PoisonedChannelError
     Somebody called `poison`.
 )";
 
-inline constexpr char statistics[] = R"(statistics()
+inline constexpr char statistics[] = R"(statistics($self, /)
 --
 
 Return a snapshot of the channel, a `memchannel.statistics.ChannelStatistics`.

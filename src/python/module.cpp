@@ -12,6 +12,7 @@
 #include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
 #include "view.hpp"
+#include "wait.hpp"
 
 namespace memchannel {
 
@@ -65,6 +66,9 @@ PyMethodDef methods[] = {
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
     {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
+    {"_signals_are_elsewhere", signals_are_elsewhere, METH_NOARGS, nullptr},
+    {"_serve_signals", serve_signals, METH_NOARGS, nullptr},
+    {"_set_wakeup_fd", set_wakeup_fd, METH_O, nullptr},
     {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},

@@ -74,6 +74,37 @@ int check_signals() noexcept {
 
 }  // namespace
 
+PyObject* signals_are_elsewhere(PyObject*, PyObject*) {
+    return PyBool_FromLong(on_main_thread() && !in_main_interpreter());
+}
+
+PyObject* serve_signals(PyObject*, PyObject*) {
+    if (check_signals() < 0) return nullptr;
+    Py_RETURN_NONE;
+}
+
+PyObject* set_wakeup_fd(PyObject*, PyObject* fd) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long number = PyLong_AsLong(fd);
+        if (number == -1 && PyErr_Occurred()) return nullptr;
+        long previous = -1;
+        bool failed = false;
+        {
+            const AttachedTo attached(PyInterpreterState_Main());
+            if (!attached) throw std::bad_alloc();
+            Ref module = Ref::steal(PyImport_ImportModule("signal"));
+            Ref result = module ? Ref::steal(PyObject_CallMethod(module.get(), "set_wakeup_fd", "l", number))
+                                : Ref();
+            if (result) previous = PyLong_AsLong(result.get());
+            failed = PyErr_Occurred() != nullptr;
+            if (failed) PyErr_WriteUnraisable(nullptr);  // nothing of another interpreter can be raised here
+        }
+        if (!failed) return PyLong_FromLong(previous);
+        PyErr_SetString(PyExc_RuntimeError, "signal.set_wakeup_fd() failed in the main interpreter");
+        return nullptr;
+    });
+}
+
 bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept {
     deadline = Deadline::never();
     nowait = false;

@@ -18,4 +18,13 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept;
 // Any other exception stays set (false).
 bool postpone_interrupt() noexcept;
 
+// Module functions, for event loops.
+// _signals_are_elsewhere() -> whether this is the main thread, which serves signals, but not in the main
+// interpreter, where they are served.
+PyObject* signals_are_elsewhere(PyObject* module, PyObject*);
+// _serve_signals(): what the signal module's handlers do, and KeyboardInterrupt if that is what they raise.
+PyObject* serve_signals(PyObject* module, PyObject*);
+// _set_wakeup_fd(fd) -> previous one: signal.set_wakeup_fd in the main interpreter.
+PyObject* set_wakeup_fd(PyObject* module, PyObject* fd);
+
 }  // namespace memchannel
