@@ -22,7 +22,7 @@ constexpr std::size_t huge_page = std::size_t{2} << 20;
 }  // namespace
 
 bool Extent::may_overlap(const Extent& other) const noexcept {
-    if (low >= other.high || other.low >= high) return false;
+    if (std::max(low, other.low) >= std::min(high, other.high)) return false;
     if (period == 0 || period != other.period) return true;
     return phase_low < other.phase_high && other.phase_low < phase_high;
 }
@@ -80,16 +80,12 @@ void Block::unclaim(const Extent& extent) noexcept {
 
 Handle<WritablePart> WritablePart::claim(Handle<Block> block, const Extent& extent) {
     auto part = Handle<WritablePart>::adopt(new WritablePart(std::move(block), extent));
-    if (!part->block_->claim(extent)) {
-        // Not claimed: ended() would give up somebody else's.
-        delete part.release();
-        return {};
-    }
-    return part;
+    part->claimed_ = part->block_->claim(extent);
+    return part->claimed_ ? part : Handle<WritablePart>();
 }
 
 void WritablePart::ended() noexcept {
-    block_->unclaim(extent_);
+    if (claimed_) block_->unclaim(extent_);
     delete this;
 }
 
