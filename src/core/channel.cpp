@@ -115,6 +115,10 @@ Status Channel::take(Message& message, Entry* self, bool granted) noexcept {
         if (traits_.capacity != 0 || granted || !senders_.first_other(own)) return Status::empty;
         if (!claim(self)) return Status::parked;
         if (!draw(message)) return Status::retry;
+        if (!queue_.empty()) {  // sent before, granted to somebody who has yet to come: first in, first out
+            queue_.push(std::move(message));
+            message = queue_.pop();
+        }
     }
     ++received_;
     source().refill();

@@ -41,7 +41,7 @@ inline Status send(Channel& channel, OwnerId who, Message& message, Deadline dea
     Status status = channel.try_send(who, message);
     if (status != Status::full) return status;
     do {
-        Waiter waiter(who, "send", channel.id());
+        Waiter waiter(who, "send", channel.id(), Side::send);
         SendEntry entry;
         entry.waiter = &waiter;
         entry.message = std::move(message);
@@ -59,7 +59,7 @@ inline Status recv(Channel& channel, OwnerId who, Message& message, Deadline dea
     Status status = channel.try_recv(who, message);
     if (status != Status::empty) return status;
     do {
-        Waiter waiter(who, "recv", channel.id());
+        Waiter waiter(who, "recv", channel.id(), Side::recv);
         RecvEntry entry;
         entry.waiter = &waiter;
         status = channel.enlist_recv(entry, message);

@@ -17,6 +17,12 @@ namespace fake {
 
 using namespace memchannel;
 
+// Ids of interpreters are never reused.
+inline OwnerId new_id() {
+    static std::atomic<OwnerId> last{0};
+    return ++last;
+}
+
 struct Interpreter {
     OwnerId id = no_owner;
     Owner* owner = nullptr;
@@ -102,9 +108,8 @@ class FakeHost final : public Host {
 
     // A new interpreter, enrolled with the registry's owners (or those given).
     Interpreter& create(OwnerTable* table = nullptr) {
-        static std::atomic<OwnerId> last{0};
         auto* const made = new Interpreter;  // leaked like the core's Owner, which points to it
-        made->id = ++last;
+        made->id = new_id();
         made->owner = &(table ? *table : registry().owners).enroll(made->id, made);
         return *made;
     }

@@ -12,11 +12,6 @@ namespace {
 
 constexpr auto no_spin = static_cast<Spin*>(nullptr);
 
-OwnerId fresh_id() {
-    static std::atomic<OwnerId> last{1'000'000};
-    return ++last;
-}
-
 // Signals that interrupt waits: a handler without SA_RESTART, as CPython installs them.
 void catch_signals() {
     struct sigaction action = {};
@@ -181,10 +176,11 @@ TEST(timeouts_that_meet_a_settlement_lose_nothing) {
 TEST(parked_calls_are_listed_with_what_they_wait_for) {
     host();
     const std::int64_t start = monotonic_ns();
-    const OwnerId who = fresh_id();
+    const OwnerId who = new_id();
     std::atomic<pid_t> thread{0};
     std::mutex lock;
-    Waiter waiter(who, "recv", 42);
+    Waiter waiter(who, "recv", 42, Side::recv);
+    waiter.limit(in_ms(1'000'000));
     std::thread waiting([&] {
         thread = static_cast<pid_t>(syscall(SYS_gettid));
         CHECK_EQ(waiter.wait(Deadline::never(), no_spin), Status::ok);
@@ -197,7 +193,10 @@ TEST(parked_calls_are_listed_with_what_they_wait_for) {
     CHECK_EQ(all[0].interpreter, who);
     CHECK_EQ(all[0].thread, thread.load());
     CHECK_EQ(std::string(all[0].verb), "recv");
-    CHECK_EQ(all[0].object, 42u);
+    CHECK_EQ(all[0].targets.size(), 1u);
+    CHECK_EQ(all[0].targets[0].object, 42u);
+    CHECK_EQ(all[0].targets[0].side, Side::recv);
+    CHECK(all[0].timed);
     CHECK(all[0].since_ns >= start && all[0].since_ns <= monotonic_ns());
     {
         std::lock_guard guard(lock);
@@ -210,7 +209,7 @@ TEST(parked_calls_are_listed_with_what_they_wait_for) {
 
 TEST(an_ending_interpreter_wakes_its_calls_and_only_these) {
     host();
-    const OwnerId ending = fresh_id(), other = fresh_id();
+    const OwnerId ending = new_id(), other = new_id();
     std::vector<std::thread> threads;
     std::array<std::atomic<Status>, 4> outcomes{};
     std::mutex lock;
@@ -250,7 +249,7 @@ TEST(an_ending_interpreter_wakes_its_calls_and_only_these) {
 TEST(many_ended_interpreters_are_told_apart) {
     host();
     std::vector<OwnerId> ids;
-    for (int i = 0; i < 1000; ++i) ids.push_back(fresh_id());
+    for (int i = 0; i < 1000; ++i) ids.push_back(new_id());
     for (std::size_t i = 0; i < ids.size(); i += 2) registry().waiters.end(ids[ids.size() - 2 - i]);
     for (std::size_t i = 0; i < ids.size(); ++i) {
         Waiter waiter(ids[i], "recv", 1);
