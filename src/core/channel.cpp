@@ -53,10 +53,19 @@ void Channel::last_drop() noexcept {
     delete this;
 }
 
+// A thread of an interpreter that has ended may still come by: it must not keep the side alive.
+Status Channel::join(Side side, OwnerId who) {
+    Association& members = association(side);
+    if (members.joined(who)) return Status::ok;
+    if (registry().channels.has_ended(who)) return Status::ending;
+    return members.join(who) ? Status::ok : Status::closed;
+}
+
 Status Channel::admit(Side side, OwnerId who) {
     if (source().poisoned_) return Status::poisoned;
     if (side == Side::recv ? broadcast_ : is_subscription()) return Status::misused;
-    if (!association(side).join(who)) return Status::closed;
+    const Status joined = join(side, who);
+    if (joined != Status::ok) return joined;
     return side == Side::send && receiving_.over() ? Status::broken : Status::ok;
 }
 
@@ -297,7 +306,7 @@ void Channel::withdraw(Entry& entry) noexcept {
 
 void Channel::associate(Side side, OwnerId who) {
     Guard guard(mutex_);
-    if (side == Side::send || !broadcast_) association(side).join(who);
+    if (side == Side::send || !broadcast_) join(side, who);
 }
 
 void Channel::packed(Side side) noexcept {

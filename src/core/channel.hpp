@@ -134,6 +134,7 @@ class Channel final : public Transferable {
     std::size_t queued() const noexcept { return queue_.size() + backlog_.size(); }
     bool room() const noexcept;
     bool ended() const noexcept { return queued() == 0 && source().sending_.over(); }
+    Status join(Side side, OwnerId who);
     Status admit(Side side, OwnerId who);
     bool claim(Entry* self) noexcept;
     Status put(Message& message, Entry* self) noexcept;

@@ -1,7 +1,6 @@
 #include "channel_table.hpp"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "registry.hpp"
 
@@ -48,7 +47,17 @@ std::size_t ChannelTable::size() const noexcept {
 }
 
 void ChannelTable::end_interpreter(OwnerId who) {
+    {
+        // Before the walk: who is not on a channel's books now does not get there any more.
+        std::lock_guard lock(ended_mutex_);
+        ended_.insert(who);
+    }
     for (const Handle<Channel>& channel : all()) channel->end_interpreter(who);
+}
+
+bool ChannelTable::has_ended(OwnerId who) const noexcept {
+    std::lock_guard lock(ended_mutex_);
+    return ended_.contains(who);
 }
 
 // Which channels can be reached from outside of queues. What counts as outside: every reference on a channel

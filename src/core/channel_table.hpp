@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "channel.hpp"
@@ -20,6 +21,7 @@ class ChannelTable {
     std::vector<Handle<Channel>> all() const;  // by id
     std::size_t size() const noexcept;
     void end_interpreter(OwnerId who);
+    bool has_ended(OwnerId who) const noexcept;  // may be called under a channel's lock
     // Empties channels that only queued ends can reach (in cycles, or from such cycles), so that they go
     // away. Returns how many. Quick when no end is queued anywhere.
     std::size_t collect();
@@ -29,6 +31,8 @@ class ChannelTable {
     mutable std::mutex mutex_;
     std::unordered_map<std::uint64_t, Channel*> channels_;
     std::uint64_t last_id_ = 0;
+    mutable std::mutex ended_mutex_;
+    std::unordered_set<OwnerId> ended_;  // ended_mutex_; interpreter ids are never reused
 };
 
 }  // namespace memchannel
