@@ -158,7 +158,7 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
     const auto* strides = shape + header.ndim;
     const auto* code = reinterpret_cast<const std::byte*>(strides + header.ndim);
     const Py_ssize_t one = 1;
-    Ref memory = make_exporter(
+    Ref memory = make_lent_memory(
         state, std::move(lease),
         Layout{header.data + header.low, header.size, 1, 1, &header.size, &one, "B", header.writable});
     const NumpyTable* const numpy = options.as_view ? nullptr : import_numpy(state.numpy);

@@ -122,7 +122,7 @@ Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease) {
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
-    return make_exporter(state, std::move(lease),
+    return make_lent_memory(state, std::move(lease),
                          Layout{header.data, header.len, header.itemsize, static_cast<int>(header.ndim),
                                 shape, strides, reinterpret_cast<const char*>(strides + header.ndim)});
 }

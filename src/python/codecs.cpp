@@ -2,6 +2,7 @@
 
 #include "numpy_abi.hpp"
 #include "parts.hpp"
+#include "view.hpp"
 
 namespace memchannel {
 

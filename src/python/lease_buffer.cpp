@@ -3,7 +3,7 @@
 #include "core/registry.hpp"
 #include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
-#include "view.hpp"
+#include "lent_memory.hpp"
 
 namespace memchannel {
 
@@ -62,7 +62,7 @@ LeaseRef lend_object(ModuleState& state, PyObject* object, std::size_t nbytes, c
 LeaseRef existing_lease(ModuleState& state, PyObject* object) noexcept {
     const NumpyTable* numpy = state.numpy;
     while (object) {
-        if (Lease* lease = exporter_lease(object)) return LeaseRef::share(lease);
+        if (Lease* lease = lease_of(object)) return LeaseRef::share(lease);
         if (Block* block = shared_buffer_block(state, object)) return LeaseRef::share(block);
         if (PyObject_TypeCheck(object, &PyMemoryView_Type)) {
             object = PyMemoryView_GET_BASE(object);

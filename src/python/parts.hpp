@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "codecs.hpp"
-#include "view.hpp"
+#include "lent_memory.hpp"
 
 namespace memchannel {
 

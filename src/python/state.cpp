@@ -5,7 +5,7 @@
 namespace memchannel {
 
 int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
-    Py_VISIT(state.exporter_type);
+    Py_VISIT(state.lent_memory_type);
     Py_VISIT(state.view_type);
     Py_VISIT(state.recv_type);
     Py_VISIT(state.send_type);
@@ -25,7 +25,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
 }
 
 void clear_state(ModuleState& state) noexcept {
-    Py_CLEAR(state.exporter_type);
+    Py_CLEAR(state.lent_memory_type);
     Py_CLEAR(state.view_type);
     Py_CLEAR(state.recv_type);
     Py_CLEAR(state.send_type);

@@ -10,7 +10,7 @@ struct NumpyTable;
 
 // One list of Python objects; traverse and clear repeat it in this order.
 struct ModuleState {
-    PyTypeObject* exporter_type;
+    PyTypeObject* lent_memory_type;
     PyTypeObject* view_type;
     PyTypeObject* recv_type;
     PyTypeObject* send_type;
