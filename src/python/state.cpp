@@ -17,6 +17,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
     Py_VISIT(state.array_codec);
+    Py_VISIT(state.arrayview);
     Py_VISIT(state.object_codec);
     Py_VISIT(state.function_codec);
     Py_VISIT(state.dtypes);
@@ -37,6 +38,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);
     Py_CLEAR(state.array_codec);
+    Py_CLEAR(state.arrayview);
     Py_CLEAR(state.object_codec);
     Py_CLEAR(state.function_codec);
     Py_CLEAR(state.dtypes);

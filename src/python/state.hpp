@@ -22,6 +22,7 @@ struct ModuleState {
     PyObject* errors;        // the module memchannel.errors
     PyObject* to_readonly;   // memoryview.toreadonly
     PyObject* array_codec;   // the module memchannel.codecs.array, once needed
+    PyObject* arrayview;     // the module memchannel.arrayview, once needed
     PyObject* object_codec;  // the module memchannel.codecs.object, once needed
     PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
     PyObject* dtypes;        // dict: encoded dtype (bytes) -> numpy.dtype

@@ -101,10 +101,16 @@ PyObject* view_repr(PyObject* self) {
                                 owner.get(), fields(self)->view.format, shape.get());
 }
 
-// An unreleased view that dies as the last user of its lease is like an unclosed file. One that arrays or
-// slices still use is not: they give the memory back.
+// Whether slices, arrays or others still use the memory, and will give it back: through the managed buffer,
+// the LentMemory itself, or a borrowed reference to the view.
+bool has_users(PyObject* view) noexcept {
+    const _PyManagedBufferObject* const managed = fields(view)->mbuf;
+    return managed->exports != 1 || Py_REFCNT(managed->master.obj) != 1 || pinned(view);
+}
+
+// An unreleased view that dies as the last user of its lease is like an unclosed file.
 void view_finalize(PyObject* self) {
-    if (released(self) || fields(self)->mbuf->exports != 1 || pinned(self)) return;
+    if (released(self) || has_users(self)) return;
     const ErrorScope errors;
     if (PyErr_ResourceWarning(self, 1, "unreleased %R", self) < 0) {
         if (PyErr_ExceptionMatches(PyExc_Warning)) {
