@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import channel_support
 import pytest
+
+import memchannel
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,14 @@ def balanced() -> Iterator[None]:
     """No lease, channel or parked call is left over."""
     with channel_support.balanced():
         yield
+
+
+@pytest.fixture
+def level_leases() -> Iterator[None]:
+    """Fail a test that leaves memory lent, beyond what was lent before it."""
+    gc.collect()
+    before = memchannel.stats()
+    yield
+    gc.collect()
+    after = memchannel.stats()
+    assert (after.live, after.abandoned) == (before.live, before.abandoned)

@@ -1,7 +1,7 @@
 // The array part: dtype, shape and strides beside the data, so that the other side gets the same array (what
 // Antoine Pitrou asked for in the PEP 554 discussion).
-#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "core/registry.hpp"
 #include "numpy_abi.hpp"
@@ -12,22 +12,46 @@ namespace memchannel {
 namespace {
 
 struct ArrayHeader {
-    char* data;
-    Py_ssize_t low;   // offset of the first byte that the array touches, from data; <= 0
-    Py_ssize_t size;  // bytes from there to the last one touched
+    char* data;  // the first element
+    Touched touched;
+    Py_ssize_t itemsize;
     int ndim;
     int type_num;  // of a plain native dtype, or -1: the encoded dtype follows
     Py_ssize_t dtype_size;
-    bool writable;
+    Access access;
     // shape, strides, encoded dtype follow
+};
+
+// What the header is made of, from an ndarray or from a description.
+struct Elements {
+    char* data;
+    int ndim;
+    const Py_ssize_t* shape;
+    const Py_ssize_t* strides;
+    Py_ssize_t itemsize;
+    int type_num;
+    PyObject* code;  // bytes or nullptr; borrowed
 };
 
 constexpr std::size_t cached_dtypes = 256;
 
-bool plain_native(const DescrFields* descr) noexcept {
-    const bool numeric =
-        (descr->type_num >= 0 && descr->type_num < type_object) || descr->type_num == type_half;
-    return numeric && !descr->metadata && (descr->byteorder == '=' || descr->byteorder == '|');
+PyObject* array_codec(ModuleState& state) {
+    PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
+    if (!codec) throw PythonError();
+    return codec;
+}
+
+// Whether the type number says everything. A dtype of the same number can have fields, metadata or a scalar
+// type of its own.
+bool plain_native(const NumpyTable& numpy, const DescrFields* descr) {
+    const int number = descr->type_num;
+    if (!((number >= 0 && number < type_object) || number == type_half)) return false;
+    Ref builtin = Ref::steal(numpy.descr_from_type(number));
+    if (!builtin) throw PythonError();
+    const DescrFields* const plain = descr_fields(builtin.get());
+    return descr == plain ||
+           (descr->typeobj == plain->typeobj && descr->byteorder == plain->byteorder && !descr->metadata &&
+            !descr->subarray && !descr->fields && !descr->names);
 }
 
 // By identity: dtypes that differ in their metadata only compare equal.
@@ -37,8 +61,7 @@ Ref encoded_dtype(ModuleState& state, PyObject* dtype) {
     PyObject* const known = PyDict_GetItemWithError(state.dtype_codes, key.get());  // borrowed
     if (known) return Ref::borrow(PyTuple_GET_ITEM(known, 1));
     if (PyErr_Occurred()) throw PythonError();
-    PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
-    Ref code = codec ? Ref::steal(PyObject_CallMethod(codec, "encode_dtype", "O", dtype)) : Ref();
+    Ref code = Ref::steal(PyObject_CallMethod(array_codec(state), "encode_dtype", "O", dtype));
     if (!code) throw PythonError();
     if (!PyBytes_Check(code.get())) {
         PyErr_SetString(PyExc_TypeError, "encode_dtype must return bytes");
@@ -63,8 +86,7 @@ Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader
     PyObject* const known = PyDict_GetItemWithError(state.dtypes, key.get());
     if (known) return Ref::borrow(known);
     if (PyErr_Occurred()) throw PythonError();
-    PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
-    Ref dtype = codec ? Ref::steal(PyObject_CallMethod(codec, "decode_dtype", "O", key.get())) : Ref();
+    Ref dtype = Ref::steal(PyObject_CallMethod(array_codec(state), "decode_dtype", "O", key.get()));
     if (!dtype) throw PythonError();
     if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtypes)) >= cached_dtypes) PyDict_Clear(state.dtypes);
     if (PyDict_SetItem(state.dtypes, key.get(), dtype.get()) < 0) throw PythonError();
@@ -81,43 +103,73 @@ void check_lendable(PyObject* array, const DescrFields* descr) {
     throw PythonError();
 }
 
-struct Touched {
-    Py_ssize_t low = 0;
-    Py_ssize_t high = 0;
-};
-
-Touched extent(const ArrayFields* fields, Py_ssize_t itemsize) noexcept {
-    Touched touched{0, itemsize};
-    for (int i = 0; i < fields->nd; ++i) {
-        if (fields->dimensions[i] == 0) return {0, 0};
-        const Py_ssize_t reach = (fields->dimensions[i] - 1) * fields->strides[i];
-        (reach < 0 ? touched.low : touched.high) += reach;
+Touched write_header(const HeaderSink& sink, const Elements& elements, Access access) {
+    const Touched touched =
+        touched_bytes(elements.ndim, elements.shape, elements.strides, elements.itemsize);
+    const std::size_t dims = static_cast<std::size_t>(elements.ndim) * sizeof(Py_ssize_t);
+    const Py_ssize_t code_size = elements.code ? PyBytes_GET_SIZE(elements.code) : 0;
+    std::byte* at = sink(sizeof(ArrayHeader) + 2 * dims + static_cast<std::size_t>(code_size));
+    new (at) ArrayHeader{elements.data,     touched,   elements.itemsize, elements.ndim,
+                         elements.type_num, code_size, access};
+    at += sizeof(ArrayHeader);
+    if (dims) {
+        std::memcpy(at, elements.shape, dims);
+        std::memcpy(at + dims, elements.strides, dims);
+    }
+    if (code_size) {
+        std::memcpy(at + 2 * dims, PyBytes_AS_STRING(elements.code), static_cast<std::size_t>(code_size));
     }
     return touched;
 }
 
-Ref make_array_view(ModuleState& state, const ArrayHeader& header, Ref memory, const Py_ssize_t* shape,
-                    const Py_ssize_t* strides, const std::byte* code) {
-    Ref view_module = Ref::steal(PyImport_ImportModule("memchannel.arrayview"));
-    if (!view_module) throw PythonError();
-    Ref dims = Ref::steal(PyTuple_New(header.ndim));
-    Ref steps = Ref::steal(PyTuple_New(header.ndim));
-    if (!dims || !steps) throw PythonError();
-    for (int i = 0; i < header.ndim; ++i) {
-        PyObject* const dim = PyLong_FromSsize_t(shape[i]);
-        PyTuple_SET_ITEM(dims.get(), i, dim);
-        PyObject* const step = PyLong_FromSsize_t(strides[i]);
-        PyTuple_SET_ITEM(steps.get(), i, step);
-        if (!dim || !step) throw PythonError();
+Ref size_tuple(const Py_ssize_t* sizes, int count) {
+    Ref tuple = Ref::steal(PyTuple_New(count));
+    if (!tuple) throw PythonError();
+    for (int i = 0; i < count; ++i) {
+        PyObject* const size = PyLong_FromSsize_t(sizes[i]);
+        if (!size) throw PythonError();
+        PyTuple_SET_ITEM(tuple.get(), i, size);
     }
-    Ref plain = Ref::steal(PyMemoryView_FromObject(memory.get()));
-    if (!plain) throw PythonError();
-    Ref view = Ref::steal(PyObject_CallMethod(view_module.get(), "_rebuild", "OnOOiy#", plain.get(),
-                                              -header.low, dims.get(), steps.get(), header.type_num,
-                                              reinterpret_cast<const char*>(code), header.dtype_size));
-    static_cast<void>(state);
+    return tuple;
+}
+
+std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
+    std::vector<Py_ssize_t> sizes;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) {
+        sizes.push_back(PyLong_AsSsize_t(PyTuple_GET_ITEM(tuple, i)));
+        if (sizes.back() == -1 && PyErr_Occurred()) throw PythonError();
+    }
+    return sizes;
+}
+
+// This interpreter's NumPy, imported if that can be; nullptr without an exception: there is none.
+const NumpyTable* numpy_or_none(ModuleState& state) {
+    if (const NumpyTable* numpy = loaded_numpy(state.numpy)) return numpy;
+    Ref imported = Ref::steal(PyObject_CallMethod(array_codec(state), "import_numpy", nullptr));
+    if (!imported) throw PythonError();
+    return loaded_numpy(state.numpy);
+}
+
+Ref make_array_view(ModuleState& state, const ArrayHeader& header, const Ref& memory, const Py_ssize_t* shape,
+                    const Py_ssize_t* strides, const std::byte* code) {
+    PyObject* const module = module_once(state.arrayview, "memchannel.arrayview");
+    if (!module) throw PythonError();
+    Ref dims = size_tuple(shape, header.ndim);
+    Ref steps = size_tuple(strides, header.ndim);
+    Ref view = Ref::steal(PyObject_CallMethod(
+        module, "_rebuild", "OnOOniy#", memory.get(), -header.touched.low, dims.get(), steps.get(),
+        header.itemsize, header.type_num, reinterpret_cast<const char*>(code), header.dtype_size));
     if (!view) throw PythonError();
     return view;
+}
+
+Ref own_copy(const Ref& array) {
+    Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", nullptr));
+    Ref nbytes = copy ? Ref::steal(PyObject_GetAttrString(copy.get(), "nbytes")) : Ref();
+    const Py_ssize_t copied = nbytes ? PyLong_AsSsize_t(nbytes.get()) : -1;
+    if (copied < 0) throw PythonError();
+    registry().bytes_copied += static_cast<std::size_t>(copied);
+    return copy;
 }
 
 }  // namespace
@@ -128,27 +180,46 @@ LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& term
     const DescrFields* const descr = descr_fields(fields->descr);
     check_lendable(array, descr);
     Ref code;
-    if (!plain_native(descr)) code = encoded_dtype(state, fields->descr);
-    const Touched touched = extent(fields, descr->elsize);
-    const std::size_t dims = static_cast<std::size_t>(fields->nd) * sizeof(Py_ssize_t);
-    const Py_ssize_t code_size = code ? PyBytes_GET_SIZE(code.get()) : 0;
+    if (!plain_native(*state.numpy, descr)) code = encoded_dtype(state, fields->descr);
+    const Touched touched =
+        write_header(sink,
+                     Elements{fields->data, fields->nd, fields->dimensions, fields->strides, descr->elsize,
+                              code ? -1 : descr->type_num, code.get()},
+                     access);
+    const Ground ground = ground_of(state, array);
+    if (ground.lease) return LeaseRef::share(ground.lease);
+    if (ground.anchor) check_mapped(ground.root, fields->data + touched.low, touched.size());
+    return lend_array(state, array, ground.anchor, touched.size(), terms);
+}
 
-    std::byte* at = sink(sizeof(ArrayHeader) + 2 * dims + static_cast<std::size_t>(code_size));
-    new (at) ArrayHeader{fields->data,
-                         touched.low,
-                         touched.high - touched.low,
-                         fields->nd,
-                         code ? -1 : descr->type_num,
-                         code_size,
-                         access == Access::write};
-    at += sizeof(ArrayHeader);
-    if (dims) {
-        std::memcpy(at, fields->dimensions, dims);
-        std::memcpy(at + dims, fields->strides, dims);
+LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,
+                         const HeaderSink& sink) {
+    PyObject *memory, *shape, *strides, *code;
+    Py_ssize_t offset, itemsize;
+    int type_num;
+    if (!PyArg_ParseTuple(description, "OnO!O!niS", &memory, &offset, &PyTuple_Type, &shape, &PyTuple_Type,
+                          &strides, &itemsize, &type_num, &code)) {
+        throw PythonError();
     }
-    if (code) std::memcpy(at + 2 * dims, PyBytes_AS_STRING(code.get()), static_cast<std::size_t>(code_size));
-    if (LeaseRef lease = existing_lease(state, array)) return lease;
-    return lend_object(state, array, static_cast<std::size_t>(touched.high - touched.low), terms);
+    const std::vector<Py_ssize_t> dims = sizes_of(shape);
+    const std::vector<Py_ssize_t> steps = sizes_of(strides);
+    BufferScope buffer;
+    if (!buffer.acquire(memory, PyBUF_FULL_RO)) throw PythonError();
+    const Touched there = touched_bytes(buffer->ndim, buffer->shape, buffer->strides, buffer->itemsize);
+    const int ndim = static_cast<int>(dims.size());
+    const Touched wanted = touched_bytes(ndim, dims.data(), steps.data(), itemsize);
+    if (dims.size() != steps.size() || itemsize < 0 || buffer->suboffsets ||
+        (wanted.size() && (offset + wanted.low < there.low || offset + wanted.high > there.high))) {
+        PyErr_SetString(PyExc_ValueError, "an array's description reaches outside its memory");
+        throw PythonError();
+    }
+    char* const data = static_cast<char*>(buffer->buf) + offset;
+    write_header(sink, Elements{data, ndim, dims.data(), steps.data(), itemsize, type_num, code},
+                 Access::read);
+    const Ground ground = ground_of(state, memory);
+    if (ground.lease) return LeaseRef::share(ground.lease);
+    check_mapped(ground.root, data + wanted.low, wanted.size());
+    return lend_buffer(state, buffer, terms);
 }
 
 Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options) {
@@ -158,25 +229,21 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
     const auto* strides = shape + header.ndim;
     const auto* code = reinterpret_cast<const std::byte*>(strides + header.ndim);
     const Py_ssize_t one = 1;
-    Ref memory = make_exporter(
+    const auto size = static_cast<Py_ssize_t>(header.touched.size());
+    Ref memory = make_lent_memory(
         state, std::move(lease),
-        Layout{header.data + header.low, header.size, 1, 1, &header.size, &one, "B", header.writable});
-    const NumpyTable* const numpy = options.as_view ? nullptr : import_numpy(state.numpy);
+        Layout{header.data + header.touched.low, size, 1, 1, &size, &one, "B", header.access});
+    const NumpyTable* const numpy = options.as_view ? nullptr : numpy_or_none(state);
     if (!numpy) {
-        if (!options.as_view && !PyErr_ExceptionMatches(PyExc_ImportError)) throw PythonError();
-        PyErr_Clear();
-        return make_array_view(state, header, std::move(memory), shape, strides, code);
+        Ref view = make_array_view(state, header, memory, shape, strides, code);
+        return options.copy ? own_copy(view) : std::move(view);
     }
     Ref dtype = decoded_dtype(state, *numpy, header, code);
-    Ref array =
-        Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape, strides,
-                                         header.data, header.writable ? array_writeable : 0, nullptr));
+    const int flags = header.access == Access::write ? array_writeable : 0;
+    Ref array = Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape,
+                                                 strides, header.data, flags, nullptr));
     if (!array || numpy->set_base(array.get(), memory.release()) < 0) throw PythonError();
-    if (!options.copy) return array;
-    Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", "s", "K"));
-    if (!copy) throw PythonError();
-    registry().bytes_copied += static_cast<std::size_t>(header.size);
-    return copy;
+    return options.copy ? own_copy(array) : std::move(array);
 }
 
 }  // namespace memchannel

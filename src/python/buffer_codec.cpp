@@ -14,37 +14,66 @@ struct BufferHeader {
     void* data;
     Py_ssize_t len;
     Py_ssize_t itemsize;
-    Py_ssize_t ndim;
+    int ndim;
+    Content content;
     // shape, strides, format follow
 };
 
 constexpr bool little_endian = std::endian::native == std::endian::little;
 
-// A struct-module format with a byte-order prefix that says native order, for one plain item: the letter that
-// memoryview can index. ctypes writes '<l' for its 8-byte c_long, so the size decides, not the letter.
+std::size_t native_size(char letter) noexcept {
+    switch (letter) {
+        case 'h':
+        case 'H':
+            return sizeof(short);
+        case 'i':
+        case 'I':
+            return sizeof(int);
+        case 'l':
+        case 'L':
+            return sizeof(long);
+        case 'q':
+        case 'Q':
+            return sizeof(long long);
+        case 'n':
+        case 'N':
+            return sizeof(std::size_t);
+        default:
+            return 0;
+    }
+}
+
+// For one plain item whose format has a byte-order prefix that says native order: the letter that memoryview
+// can index. '\0': leave the format as it is. ctypes writes '<q' for its c_long, and the standard sizes of
+// '<' and '=' are not always the native ones, so that the item's size decides.
 char native_letter(const char* format, Py_ssize_t itemsize) noexcept {
     const char prefix = format[0];
     const bool native = prefix == '@' || prefix == '=' || prefix == (little_endian ? '<' : '>');
-    const bool foreign = prefix == (little_endian ? '>' : '<');
+    const bool foreign = prefix == (little_endian ? '>' : '<') || prefix == (little_endian ? '!' : '\0');
     if ((!native && !foreign) || !format[1] || format[2]) return '\0';
     const char letter = format[1];
     if (std::strchr("cbB?", letter)) return letter;
     if (foreign) return '\0';
-    if (std::strchr("hilqn", letter)) {
-        return itemsize == 2 ? 'h' : itemsize == 4 ? 'i' : itemsize == 8 ? 'q' : '\0';
-    }
-    if (std::strchr("HILQN", letter)) {
-        return itemsize == 2 ? 'H' : itemsize == 4 ? 'I' : itemsize == 8 ? 'Q' : '\0';
+    const auto size = static_cast<std::size_t>(itemsize);
+    if (std::strchr("hilqnHILQN", letter)) {
+        if (native_size(letter) == size) return letter;
+        const bool is_signed = letter >= 'a';
+        for (const char other : {'h', 'i', 'q'}) {
+            if (native_size(other) == size) return is_signed ? other : static_cast<char>(other - 'a' + 'A');
+        }
+        return '\0';
     }
     return std::strchr("efdP", letter) ? letter : '\0';
 }
 
-// 'O' anywhere but in a field's name (":name:").
+// 'O' anywhere but in a field's name (":name:"). ctypes does not keep colons out of names, but it writes a
+// byte order before each code, which a name has no reason to hold.
 bool names_objects(const char* format) noexcept {
     bool in_name = false;
     for (const char* at = format; *at; ++at) {
         if (*at == ':') in_name = !in_name;
-        if (*at == 'O' && !in_name) return true;
+        if (*at != 'O') continue;
+        if (!in_name || (at > format && std::strchr("<>=@!", at[-1]))) return true;
     }
     return false;
 }
@@ -66,21 +95,25 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
     }
 }
 
+// Called with the exception of the failed request set.
 [[noreturn]] void explain_no_buffer(ModuleState& state, PyObject* object) {
+    Ref cause = Ref::steal(PyErr_GetRaisedException());
     const NumpyTable* numpy = loaded_numpy(state.numpy);
-    if (numpy && numpy->is_array(object)) {
-        // The buffer protocol has no letter for datetime64, object, bfloat16, ...
-        // (numpy/_core/src/multiarray/buffer.c)
-        Ref dtype = Ref::steal(PyObject_GetAttrString(object, "dtype"));
-        Ref cause = Ref::steal(PyErr_GetRaisedException());
-        if (dtype) {
-            PyErr_Format(PyExc_TypeError,
-                         "the buffer protocol cannot describe an array of %R: send it over an ArrayChannel",
-                         dtype.get());
-            Ref error = Ref::steal(PyErr_GetRaisedException());
-            PyException_SetCause(error.get(), cause.release());
-            PyErr_SetRaisedException(error.release());
-        }
+    if (!PyObject_CheckBuffer(object)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a MemChannel cannot send %.200s: it exports no buffer, as bytes, bytearray, array.array, "
+                     "mmap and arrays do; use a memchannel.Channel for other objects%s",
+                     Py_TYPE(object)->tp_name, PyUnicode_Check(object) ? ", or send text.encode()" : "");
+    } else if (numpy && numpy->is_array(object)) {
+        // The buffer protocol has no letter for datetime64, bfloat16, ... (numpy/_core/src/multiarray/buffer.c)
+        PyErr_Format(PyExc_TypeError,
+                     "the buffer protocol cannot describe an array of %R: send it over an ArrayChannel",
+                     array_fields(object)->descr);
+        Ref error = Ref::steal(PyErr_GetRaisedException());
+        PyException_SetCause(error.get(), cause.release());
+        PyErr_SetRaisedException(error.release());
+    } else {
+        PyErr_SetRaisedException(cause.release());  // released, closed, ...: the exporter knows best
     }
     throw PythonError();
 }
@@ -91,29 +124,34 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     BufferScope buffer;
     if (!buffer.acquire(object, PyBUF_FULL_RO)) explain_no_buffer(state, object);
     check_lendable(object, *buffer);
+    static_cast<void>(loaded_numpy(state.numpy));
+    const Ground ground = ground_of(state, object);
     const char* format = buffer->format ? buffer->format : "B";
     char letter[2] = {native_letter(format, buffer->itemsize), '\0'};
     if (letter[0]) format = letter;
 
     const std::size_t dims = static_cast<std::size_t>(buffer->ndim) * sizeof(Py_ssize_t);
     const std::size_t format_size = std::strlen(format) + 1;
+    const bool fixed = ground.lease ? ground.content == Content::fixed : PyBytes_Check(ground.root);
     std::byte* at = sink(sizeof(BufferHeader) + 2 * dims + format_size);
-    new (at) BufferHeader{buffer->buf, buffer->len, buffer->itemsize, buffer->ndim};
-    at += sizeof(BufferHeader);
+    new (at) BufferHeader{buffer->buf, buffer->len, buffer->itemsize, buffer->ndim,
+                          fixed ? Content::fixed : Content::changing};
+    auto* const shape = reinterpret_cast<Py_ssize_t*>(at + sizeof(BufferHeader));
+    Py_ssize_t* const strides = shape + buffer->ndim;
     if (dims) {
-        std::memcpy(at, buffer->shape, dims);
+        std::memcpy(shape, buffer->shape, dims);
         if (buffer->strides) {
-            std::memcpy(at + dims, buffer->strides, dims);
+            std::memcpy(strides, buffer->strides, dims);
         } else {
-            PyBuffer_FillContiguousStrides(buffer->ndim, buffer->shape,
-                                           reinterpret_cast<Py_ssize_t*>(at + dims),
-                                           static_cast<int>(buffer->itemsize), 'C');
+            PyBuffer_FillContiguousStrides(buffer->ndim, shape, strides, static_cast<int>(buffer->itemsize),
+                                           'C');
         }
     }
-    std::memcpy(at + 2 * dims, format, format_size);
+    std::memcpy(strides + buffer->ndim, format, format_size);
 
-    static_cast<void>(loaded_numpy(state.numpy));
-    if (LeaseRef lease = existing_lease(state, object)) return lease;
+    const Touched touched = touched_bytes(buffer->ndim, shape, strides, buffer->itemsize);
+    check_mapped(ground.root, static_cast<const char*>(buffer->buf) + touched.low, touched.size());
+    if (ground.lease) return LeaseRef::share(ground.lease);
     return lend_buffer(state, buffer, terms);
 }
 
@@ -122,9 +160,10 @@ Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease) {
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
-    return make_exporter(state, std::move(lease),
-                         Layout{header.data, header.len, header.itemsize, static_cast<int>(header.ndim),
-                                shape, strides, reinterpret_cast<const char*>(strides + header.ndim)});
+    return make_lent_memory(state, std::move(lease),
+                            Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
+                                   reinterpret_cast<const char*>(strides + header.ndim), Access::read,
+                                   header.content});
 }
 
 }  // namespace memchannel

@@ -2,6 +2,7 @@
 
 #include "numpy_abi.hpp"
 #include "parts.hpp"
+#include "view.hpp"
 
 namespace memchannel {
 
@@ -29,17 +30,24 @@ Message composite(ModuleState& state, Loader loader, PyObject* dumped, const Len
 
 Message encode_for_array_channel(ModuleState& state, PyObject* object, const LendTerms& terms) {
     const NumpyTable* numpy = loaded_numpy(state.numpy);
-    Ref array = Ref::borrow(object);
-    if (!numpy || !Py_IS_TYPE(object, numpy->array_type)) {
+    Ref sent = Ref::borrow(object);
+    if (!numpy || !Py_IS_TYPE(object, numpy->array_type) || keeps_text_elsewhere(object)) {
         PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
-        array = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "O", object)) : Ref();
-        if (!array) throw PythonError();
+        sent = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "O", object)) : Ref();
+        if (!sent) throw PythonError();
         numpy = loaded_numpy(state.numpy);
-        if (!numpy || !numpy->is_array(array.get()))
-            return composite(state, Loader::array, array.get(), terms);
     }
-    return one_part(MessageKind::array,
-                    [&](const HeaderSink& sink) { return encode_array(state, array.get(), terms, sink); });
+    if (numpy && numpy->is_array(sent.get())) {
+        return one_part(MessageKind::array, [&](const HeaderSink& sink) {
+            return encode_array(state, sent.get(), terms, sink);
+        });
+    }
+    if (is_description(sent.get())) {
+        return one_part(MessageKind::array, [&](const HeaderSink& sink) {
+            return encode_elements(state, sent.get(), terms, sink);
+        });
+    }
+    return composite(state, Loader::array, sent.get(), terms);
 }
 
 // Objects that need pickle, through the dumps() of one of the codec modules.

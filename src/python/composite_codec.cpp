@@ -5,6 +5,7 @@
 #include "channel_types.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
+#include "view.hpp"
 
 namespace memchannel {
 
@@ -45,6 +46,9 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
         part.header.kind = PartKind::end;
         part.header.side = static_cast<std::uint8_t>(end.side);
         part.rider = Handle<Transferable>(Handle<Channel>::share(end.channel));
+    } else if (is_description(item)) {
+        part.header.kind = PartKind::array;
+        part.lease = encode_elements(state, item, terms, sink);
     } else if (numpy && PyTuple_CheckExact(item)) {
         // (array, True): an exclusive writable block, see memchannel.memory
         part.header.kind = PartKind::array;

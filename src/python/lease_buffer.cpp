@@ -1,5 +1,11 @@
 #include "lease_buffer.hpp"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
 #include "core/registry.hpp"
 #include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
@@ -11,19 +17,16 @@ namespace {
 
 class PythonLease final : public OwnedLease {
    public:
-    PythonLease(Owner& owner, const Py_buffer& buffer, const LendTerms& terms) noexcept
-        : OwnedLease(owner, static_cast<std::size_t>(buffer.len), terms.channel, terms.deferred),
-          buffer_(buffer) {}
-    PythonLease(Owner& owner, PyObject* object, std::size_t nbytes, const LendTerms& terms) noexcept
-        : OwnedLease(owner, nbytes, terms.channel, terms.deferred), object_(Py_NewRef(object)) {}
+    PythonLease(Owner& owner, PyObject* object, const Py_buffer& buffer, std::size_t nbytes,
+                const LendTerms& terms) noexcept
+        : OwnedLease(owner, nbytes, terms.channel, terms.deferred),
+          buffer_(buffer),
+          object_(Py_XNewRef(object)) {}
 
     void give_back() noexcept override {
         const ErrorScope errors;  // exporters' release functions may call Python
-        if (object_) {
-            Py_CLEAR(object_);
-        } else {
-            PyBuffer_Release(&buffer_);
-        }
+        Py_CLEAR(object_);
+        PyBuffer_Release(&buffer_);  // nothing to do if there is none
     }
 
     // Not on any account yet.
@@ -35,8 +38,8 @@ class PythonLease final : public OwnedLease {
    private:
     ~PythonLease() override = default;
 
-    Py_buffer buffer_{};
-    PyObject* object_ = nullptr;
+    Py_buffer buffer_;
+    PyObject* object_;
 };
 
 LeaseRef account(PythonLease* lease) {
@@ -46,37 +49,97 @@ LeaseRef account(PythonLease* lease) {
     throw PythonError();
 }
 
+bool is_mmap(PyObject* object) noexcept {
+    for (const PyTypeObject* type = Py_TYPE(object); type; type = type->tp_base) {
+        if (std::strcmp(type->tp_name, "mmap.mmap") == 0) return true;
+    }
+    return false;
+}
+
+// Whether a read of this byte would succeed. Asks the kernel, which answers EFAULT where the process itself
+// would get SIGBUS (madvise(2), MADV_POPULATE_READ; write(2) on kernels before 5.14).
+bool readable(const void* byte) noexcept {
+    const auto page_size = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto page = reinterpret_cast<std::uintptr_t>(byte) & ~(page_size - 1);
+#ifdef MADV_POPULATE_READ
+    constexpr int populate_read = MADV_POPULATE_READ;
+#else
+    constexpr int populate_read = 22;
+#endif
+    if (madvise(reinterpret_cast<void*>(page), page_size, populate_read) == 0) return true;
+    if (errno == EFAULT) return false;
+    int ends[2];
+    if (pipe(ends) != 0) return true;  // cannot tell
+    const bool faulted = write(ends[1], byte, 1) < 0 && errno == EFAULT;
+    close(ends[0]);
+    close(ends[1]);
+    return !faulted;
+}
+
 }  // namespace
 
-LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
-    Owner& owner = this_owner(state);
-    auto* lease = new PythonLease(owner, *buffer, terms);
-    buffer.release();
-    return account(lease);
-}
-
-LeaseRef lend_object(ModuleState& state, PyObject* object, std::size_t nbytes, const LendTerms& terms) {
-    return account(new PythonLease(this_owner(state), object, nbytes, terms));
-}
-
-LeaseRef existing_lease(ModuleState& state, PyObject* object) noexcept {
+Ground ground_of(ModuleState& state, PyObject* object) noexcept {
     const NumpyTable* numpy = state.numpy;
+    Ground ground;
     while (object) {
-        if (Lease* lease = exporter_lease(object)) return LeaseRef::share(lease);
-        if (Block* block = shared_buffer_block(state, object)) return LeaseRef::share(block);
+        ground.root = object;
+        if (numpy && numpy->is_array(object)) {
+            object = borrowed_memory_of(object);
+            continue;
+        }
+        if (!ground.anchor) ground.anchor = object;
+        if (Lease* lease = lease_of(object)) {
+            ground.lease = lease;
+            ground.content = content_of(object);
+            break;
+        }
+        if (Block* block = shared_buffer_block(state, object)) {
+            ground.lease = block;
+            break;
+        }
         if (PyObject_TypeCheck(object, &PyMemoryView_Type)) {
-            object = PyMemoryView_GET_BASE(object);
+            object = base_of_view(object);
         } else if (PyPickleBuffer_Check(object)) {
             const Py_buffer* buffer = PyPickleBuffer_GetBuffer(object);
             if (!buffer) PyErr_Clear();
             object = buffer ? buffer->obj : nullptr;
-        } else if (numpy && numpy->is_array(object)) {
-            object = borrowed_memory_of(object);
         } else {
-            object = nullptr;
+            break;
         }
     }
-    return {};
+    return ground;
+}
+
+LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
+    auto* lease = new PythonLease(this_owner(state), nullptr, *buffer, static_cast<std::size_t>(buffer->len),
+                                  terms);
+    buffer.release();
+    return account(lease);
+}
+
+LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::size_t nbytes,
+                    const LendTerms& terms) {
+    // NumPy holds some bases without exporting their buffer (np.ndarray(buffer=), np.memmap): the export here
+    // keeps a bytearray from being resized and an mmap from being closed.
+    BufferScope pin;
+    if (anchor && PyObject_CheckBuffer(anchor) && !pin.acquire(anchor, PyBUF_FULL_RO)) {
+        if (!PyErr_ExceptionMatches(PyExc_BufferError)) throw PythonError();  // released, closed
+        PyErr_Clear();  // exports no buffer of this kind, so that NumPy holds it by other means
+    }
+    auto* lease = new PythonLease(this_owner(state), array, *pin, nbytes, terms);
+    pin.release();
+    return account(lease);
+}
+
+void check_mapped(PyObject* root, const void* first, std::size_t nbytes) {
+    if (!root || nbytes == 0 || !is_mmap(root)) return;
+    const auto* const last = static_cast<const char*>(first) + (nbytes - 1);
+    if (readable(last)) return;
+    PyErr_Format(PyExc_ValueError,
+                 "cannot send memory of a mapped file that has been truncated: its last byte lies past the end "
+                 "of the file, reading it would end the process (SIGBUS); map the file again (%R)",
+                 root);
+    throw PythonError();
 }
 
 }  // namespace memchannel

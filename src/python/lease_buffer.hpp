@@ -3,6 +3,7 @@
 
 #include "core/lease.hpp"
 #include "errors.hpp"
+#include "lent_memory.hpp"
 
 namespace memchannel {
 
@@ -12,14 +13,24 @@ struct LendTerms {
     bool deferred;
 };
 
+// What the memory of a view, an array or another object stands on.
+struct Ground {
+    Lease* lease = nullptr;  // covers the memory already: sending it on must not nest; borrowed
+    Content content = Content::changing;
+    PyObject* anchor = nullptr;  // the first object under it that is no ndarray, or nullptr; borrowed
+    PyObject* root = nullptr;    // the last one; borrowed
+};
+Ground ground_of(ModuleState& state, PyObject* object) noexcept;
+
 // Lends the buffer, which belongs to the lease from here on. Throws PythonError (this interpreter is ending;
 // the buffer is released again) or std::bad_alloc.
 LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms);
-// Lends memory that the object keeps valid for as long as a reference to it exists (an ndarray).
-LeaseRef lend_object(ModuleState& state, PyObject* object, std::size_t nbytes, const LendTerms& terms);
+// Lends the memory of an ndarray. Its anchor is kept from resizing or unmapping it meanwhile.
+LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::size_t nbytes,
+                    const LendTerms& terms);
 
-// The lease that already covers the memory of this object (a received view or array, a SharedBuffer, or what
-// is based on one), so that sending it on does not nest. Empty: none.
-LeaseRef existing_lease(ModuleState& state, PyObject* object) noexcept;
+// Raises ValueError when bytes of a memory-mapped file are lent whose file has become too short for them:
+// whoever read them would end the process by SIGBUS. `root` tells whether the bytes belong to a mapping.
+void check_mapped(PyObject* root, const void* first, std::size_t nbytes);
 
 }  // namespace memchannel

@@ -8,6 +8,7 @@
 #include "end_docs.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
+#include "lent_memory.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
 #include "shared_buffer.hpp"
@@ -25,7 +26,8 @@ int exec(PyObject* module) {
     state.dtypes = PyDict_New();
     state.dtype_codes = PyDict_New();
     if (!state.errors || !state.dtypes || !state.dtype_codes) return -1;
-    if (!add_view_types(module, state)) return -1;
+    if (!add_lent_memory_type(module, state)) return -1;
+    if (!add_view_type(module, state)) return -1;
     if (!add_shared_buffer_type(module, state)) return -1;
     if (!add_channel_types(module, state)) return -1;
     if (!add_async_types(module, state)) return -1;

@@ -49,10 +49,4 @@ NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept {
     return table;
 }
 
-NumpyTable* import_numpy(NumpyTable*& slot) noexcept {
-    if (slot) return slot;
-    Ref module = Ref::steal(PyImport_ImportModule("numpy"));
-    return module ? fetch(slot) : nullptr;
-}
-
 }  // namespace memchannel

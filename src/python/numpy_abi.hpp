@@ -32,6 +32,12 @@ struct DescrFields {
     Py_ssize_t elsize;
     Py_ssize_t alignment;
     PyObject* metadata;
+    Py_hash_t hash;
+    void* reserved[2];
+    // Only for dtypes that existed before NumPy 2 (_PyArray_LegacyDescr), all numbers among them:
+    PyObject* subarray;
+    PyObject* fields;
+    PyObject* names;
 };
 
 inline constexpr int array_owns_data = 0x0004;            // NPY_ARRAY_OWNDATA
@@ -57,8 +63,10 @@ struct NumpyTable {
 
 // This interpreter's NumPy if it is imported already; nullptr without an exception otherwise.
 NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept;
-// Imports it; nullptr with ImportError.
-NumpyTable* import_numpy(NumpyTable*& slot) noexcept;
+// StringDType: the array's own memory holds references to an arena of the dtype's.
+inline bool keeps_text_elsewhere(PyObject* array) noexcept {
+    return descr_fields(array_fields(array)->descr)->type_num == type_string_dtype;
+}
 
 // The object that really holds the memory of an array that does not own it, or nullptr. Borrowed.
 inline PyObject* borrowed_memory_of(PyObject* array) noexcept {

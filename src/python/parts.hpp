@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "codecs.hpp"
-#include "view.hpp"
+#include "lent_memory.hpp"
 
 namespace memchannel {
 
@@ -15,13 +15,36 @@ enum class PartKind : std::uint8_t { buffer = 1, array = 2, end = 3, view = 4 };
 // Where an encoder wants its header: called once, with the size, when nothing can fail any more but memory.
 using HeaderSink = std::function<std::byte*(std::size_t size)>;
 
+// The bytes that the elements of an array occupy, relative to its first element.
+struct Touched {
+    Py_ssize_t low = 0;   // of the first byte; <= 0
+    Py_ssize_t high = 0;  // past the last one
+    std::size_t size() const noexcept { return static_cast<std::size_t>(high - low); }
+};
+inline Touched touched_bytes(int ndim, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                             Py_ssize_t itemsize) noexcept {
+    Touched touched{0, itemsize};
+    for (int i = 0; i < ndim; ++i) {
+        if (shape[i] == 0) return {};
+        const Py_ssize_t reach = (shape[i] - 1) * strides[i];
+        (reach < 0 ? touched.low : touched.high) += reach;
+    }
+    return touched;
+}
+
 LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms, const HeaderSink& sink);
 Ref decode_buffer(ModuleState& state, const std::byte* header, LeaseRef lease);
 
 // For ndarrays only. `write`: the receiver's array is writable; the caller vouches for an exclusive claim.
-enum class Access : std::uint8_t { read, write };
 LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& terms, const HeaderSink& sink,
                       Access access = Access::read);
+// An array without NumPy: the tuple (memory, offset, shape, strides, itemsize, type_num, code) that
+// memchannel.arrayview describes; memory is a buffer, offset counts bytes from where that begins.
+inline bool is_description(PyObject* object) noexcept {
+    return PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 7;
+}
+LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,
+                         const HeaderSink& sink);
 Ref decode_array(ModuleState& state, const std::byte* header, LeaseRef lease, const RecvOptions& options);
 
 // Pickled bytes and the parts they refer to. `loader` tells which module puts them together again.

@@ -5,7 +5,7 @@
 namespace memchannel {
 
 int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
-    Py_VISIT(state.exporter_type);
+    Py_VISIT(state.lent_memory_type);
     Py_VISIT(state.view_type);
     Py_VISIT(state.recv_type);
     Py_VISIT(state.send_type);
@@ -20,6 +20,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
     Py_VISIT(state.array_codec);
+    Py_VISIT(state.arrayview);
     Py_VISIT(state.object_codec);
     Py_VISIT(state.function_codec);
     Py_VISIT(state.async_module);
@@ -29,7 +30,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
 }
 
 void clear_state(ModuleState& state) noexcept {
-    Py_CLEAR(state.exporter_type);
+    Py_CLEAR(state.lent_memory_type);
     Py_CLEAR(state.view_type);
     Py_CLEAR(state.recv_type);
     Py_CLEAR(state.send_type);
@@ -44,6 +45,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);
     Py_CLEAR(state.array_codec);
+    Py_CLEAR(state.arrayview);
     Py_CLEAR(state.object_codec);
     Py_CLEAR(state.function_codec);
     Py_CLEAR(state.async_module);

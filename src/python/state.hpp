@@ -10,7 +10,7 @@ struct NumpyTable;
 
 // One list of Python objects; traverse and clear repeat it in this order.
 struct ModuleState {
-    PyTypeObject* exporter_type;
+    PyTypeObject* lent_memory_type;
     PyTypeObject* view_type;
     PyTypeObject* recv_type;
     PyTypeObject* send_type;
@@ -25,6 +25,7 @@ struct ModuleState {
     PyObject* errors;          // the module memchannel.errors
     PyObject* to_readonly;     // memoryview.toreadonly
     PyObject* array_codec;     // the module memchannel.codecs.array, once needed
+    PyObject* arrayview;       // the module memchannel.arrayview, once needed
     PyObject* object_codec;    // the module memchannel.codecs.object, once needed
     PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
     PyObject* async_module;    // the module memchannel._async, once needed

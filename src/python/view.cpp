@@ -1,100 +1,14 @@
 #include "view.hpp"
 
-#include <cstring>
 #include <mutex>
 
 #include "errors.hpp"
+#include "lent_memory.hpp"
 
 namespace memchannel {
 
 namespace {
 
-// ---- the exporter
-
-struct Exporter {
-    PyObject_VAR_HEAD Lease* lease;  // one count
-    void* data;
-    Py_ssize_t len;
-    Py_ssize_t itemsize;
-    int ndim;
-    bool writable;
-    // shape, strides and format follow in the same allocation
-    Py_ssize_t* shape() noexcept { return reinterpret_cast<Py_ssize_t*>(this + 1); }
-    Py_ssize_t* strides() noexcept { return shape() + ndim; }
-    char* format() noexcept { return reinterpret_cast<char*>(strides() + ndim); }
-};
-
-void exporter_dealloc(PyObject* self) {
-    PyTypeObject* const type = Py_TYPE(self);
-    Lease* const lease = reinterpret_cast<Exporter*>(self)->lease;
-    type->tp_free(self);
-    Py_DECREF(type);
-    // Last, with the object wholly gone: this may switch to the owner, and at exit never come back.
-    if (lease) lease->drop();
-}
-
-int exporter_getbuffer(PyObject* self, Py_buffer* view, int flags) {
-    auto* exporter = reinterpret_cast<Exporter*>(self);
-    view->obj = nullptr;
-    if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE && !exporter->writable) {
-        PyErr_SetString(PyExc_BufferError,
-                        "memory received from another interpreter is read-only: copy it to change it");
-        return -1;
-    }
-    view->buf = exporter->data;
-    view->len = exporter->len;
-    view->itemsize = exporter->itemsize;
-    view->readonly = !exporter->writable;
-    view->ndim = exporter->ndim;
-    view->format = flags & PyBUF_FORMAT ? exporter->format() : nullptr;
-    view->shape = exporter->shape();
-    view->strides = exporter->strides();
-    view->suboffsets = nullptr;
-    view->internal = nullptr;
-    const bool strided_ok = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
-    const char order = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS       ? 'C'
-                       : (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS     ? 'F'
-                       : (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS ? 'A'
-                       : strided_ok                                             ? '\0'
-                                                                                : 'C';
-    if (order && !PyBuffer_IsContiguous(view, order)) {
-        PyErr_SetString(PyExc_BufferError, "the memory is not contiguous as requested");
-        return -1;
-    }
-    if (!strided_ok) view->strides = nullptr;
-    if ((flags & PyBUF_ND) != PyBUF_ND) {
-        view->shape = nullptr;
-        view->ndim = 1;
-    }
-    view->obj = Py_NewRef(self);
-    return 0;
-}
-
-PyObject* exporter_repr(PyObject* self) {
-    auto* exporter = reinterpret_cast<Exporter*>(self);
-    return PyUnicode_FromFormat("<memory lent by interpreter %lld, %zd bytes>",
-                                static_cast<long long>(exporter->lease->owner_id()), exporter->len);
-}
-
-PyType_Slot exporter_slots[] = {
-    {Py_tp_dealloc, reinterpret_cast<void*>(exporter_dealloc)},
-    {Py_tp_repr, reinterpret_cast<void*>(exporter_repr)},
-    {Py_bf_getbuffer, reinterpret_cast<void*>(exporter_getbuffer)},
-    {Py_tp_doc,
-     const_cast<char*>("The holder of memory that another interpreter lends; exports it read-only.")},
-    {0, nullptr},
-};
-
-PyType_Spec exporter_spec = {
-    "memchannel._core.LentMemory",
-    sizeof(Exporter),
-    1,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    exporter_slots,
-};
-
-// ---- the view
-//
 // memoryview's own code tests for its exact type in many places (Objects/memoryobject.c: memoryiter,
 // richcompare, hash, count, index, getbuffer of consumers), so each of them goes through a plain memoryview
 // on the same managed buffer, which costs nothing but the object.
@@ -111,8 +25,9 @@ bool released(PyObject* view) noexcept {
 }
 
 PyObject* view_iter(PyObject* self) {
+    if (!released(self) && fields(self)->view.ndim == 1) return PySeqIter_New(self);  // ends with the view
     Ref memory = plain(self);
-    return memory ? PyObject_GetIter(memory.get()) : nullptr;
+    return memory ? PyObject_GetIter(memory.get()) : nullptr;  // raises what memoryview raises
 }
 
 int view_contains(PyObject* self, PyObject* value) {
@@ -121,19 +36,14 @@ int view_contains(PyObject* self, PyObject* value) {
 }
 
 PyObject* view_richcompare(PyObject* self, PyObject* other, int operation) {
+    if (operation != Py_EQ && operation != Py_NE) Py_RETURN_NOTIMPLEMENTED;
     // A released memoryview equals nothing but itself (memory_richcompare).
-    if (released(self)) {
-        if (operation != Py_EQ && operation != Py_NE) Py_RETURN_NOTIMPLEMENTED;
+    const bool both_ours = Py_IS_TYPE(other, Py_TYPE(self));
+    if (released(self) || (both_ours && released(other)))
         return PyBool_FromLong((self == other) == (operation == Py_EQ));
-    }
     Ref left = plain(self);
-    if (!left) return nullptr;
-    Ref right = Ref::borrow(other);
-    if (Py_IS_TYPE(other, Py_TYPE(self))) {
-        if (released(other)) return PyBool_FromLong(operation == Py_NE);
-        right = plain(other);
-        if (!right) return nullptr;
-    }
+    Ref right = both_ours ? plain(other) : Ref::borrow(other);
+    if (!left || !right) return nullptr;
     return PyMemoryView_Type.tp_richcompare(left.get(), right.get(), operation);
 }
 
@@ -144,12 +54,23 @@ Py_hash_t view_hash(PyObject* self) {
     return fields(self)->hash = PyObject_Hash(memory.get());
 }
 
+// np.ndarray(buffer=view) asks with these flags, gives the buffer back at once and goes on using the memory
+// on the strength of a reference to the view (numpy/_core/src/multiarray/conversion_utils.c,
+// PyArray_BufferConverter).
+constexpr int borrowing_flags = PyBUF_ANY_CONTIGUOUS | PyBUF_SIMPLE;
+
+// The LentMemory that lives as long as the view, released or not; memoryview itself leaves the field alone.
+PyObject* pinned(PyObject* view) noexcept { return static_cast<PyObject*>(fields(view)->view.internal); }
+
 int view_getbuffer(PyObject* self, Py_buffer* buffer, int flags) {
     // Consumers hold the plain view, so that ours can be released while they live, as memoryview's users
     // expect.
     buffer->obj = nullptr;
     Ref memory = plain(self);
-    return memory ? PyObject_GetBuffer(memory.get(), buffer, flags) : -1;
+    if (!memory || PyObject_GetBuffer(memory.get(), buffer, flags) < 0) return -1;
+    if (flags == borrowing_flags && !pinned(self))
+        fields(self)->view.internal = Py_NewRef(fields(self)->mbuf->master.obj);
+    return 0;
 }
 
 #if PY_VERSION_HEX >= 0x030E0000
@@ -165,19 +86,31 @@ PyObject* view_index(PyObject* self, PyObject* arguments) {
 }
 #endif
 
+PyObject* view_interpreter(PyObject* self, void*) {
+    if (!released(self)) return owner_of(fields(self)->mbuf->master.obj);
+    PyErr_SetString(PyExc_ValueError, "operation forbidden on released memoryview object");
+    return nullptr;
+}
+
 PyObject* view_repr(PyObject* self) {
-    if (released(self)) return PyUnicode_FromFormat("<released CrossInterpreterView at %p>", self);
+    if (released(self)) return PyUnicode_FromFormat("<CrossInterpreterView: released memory at %p>", self);
     Ref shape = Ref::steal(PyObject_GetAttrString(self, "shape"));
-    Ref owner = Ref::steal(PyObject_GetAttrString(self, "interpreter"));
+    Ref owner = Ref::steal(view_interpreter(self, nullptr));
     if (!shape || !owner) return nullptr;
     return PyUnicode_FromFormat("<CrossInterpreterView of interpreter %S: format '%s', shape %R>",
                                 owner.get(), fields(self)->view.format, shape.get());
 }
 
-// An unreleased view that dies as the last user of its lease is like an unclosed file. One that arrays or
-// slices still use is not: they give the memory back.
+// Whether slices, arrays or others still use the memory, and will give it back: through the managed buffer,
+// the LentMemory itself, or a borrowed reference to the view.
+bool has_users(PyObject* view) noexcept {
+    const _PyManagedBufferObject* const managed = fields(view)->mbuf;
+    return managed->exports != 1 || Py_REFCNT(managed->master.obj) != 1 || pinned(view);
+}
+
+// An unreleased view that dies as the last user of its lease is like an unclosed file.
 void view_finalize(PyObject* self) {
-    if (!fields(self)->mbuf || released(self) || fields(self)->mbuf->exports != 1) return;
+    if (released(self) || has_users(self)) return;
     const ErrorScope errors;
     if (PyErr_ResourceWarning(self, 1, "unreleased %R", self) < 0) {
         if (PyErr_ExceptionMatches(PyExc_Warning)) {
@@ -188,17 +121,20 @@ void view_finalize(PyObject* self) {
     }
 }
 
-PyObject* view_interpreter(PyObject* self, void*) {
-    PyObject* const exporter = fields(self)->mbuf->master.obj;
-    Lease* const lease = exporter ? exporter_lease(exporter) : nullptr;
-    if (!lease) {
-        PyErr_SetString(PyExc_ValueError, "operation forbidden on released memoryview object");
-        return nullptr;
-    }
-    const OwnerId owner = lease->owner_id();
-    if (owner == no_owner) Py_RETURN_NONE;
-    return PyLong_FromLongLong(owner);
+void view_dealloc(PyObject* self) {
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) return;  // somebody took it back
+    PyTypeObject* const type = Py_TYPE(self);
+    Ref memory = Ref::steal(pinned(self));
+    PyMemoryView_Type.tp_dealloc(self);
+    Py_DECREF(type);
 }
+
+int view_traverse(PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    return PyMemoryView_Type.tp_traverse(self, visit, arg);
+}
+
+int view_clear(PyObject* self) { return PyMemoryView_Type.tp_clear(self); }
 
 PyGetSetDef view_getset[] = {
     {"interpreter", view_interpreter, nullptr,
@@ -216,6 +152,9 @@ PyMethodDef view_methods[] = {
 };
 
 PyType_Slot view_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(view_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(view_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(view_clear)},
     {Py_tp_iter, reinterpret_cast<void*>(view_iter)},
     {Py_sq_contains, reinterpret_cast<void*>(view_contains)},
     {Py_tp_richcompare, reinterpret_cast<void*>(view_richcompare)},
@@ -232,12 +171,12 @@ PyType_Slot view_slots[] = {
     {0, nullptr},
 };
 
-// basicsize 0: inherited, as is Py_TPFLAGS_HAVE_GC with memoryview's traverse and clear.
+// Sizes of 0 are inherited.
 PyType_Spec view_spec = {
     "memchannel.CrossInterpreterView",
     0,
     0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
     view_slots,
 };
 
@@ -260,45 +199,20 @@ PyTypeObject* make_view_type(PyObject* module) noexcept {
 
 }  // namespace
 
-Ref make_exporter(ModuleState& state, LeaseRef lease, const Layout& layout) {
-    const std::size_t dims = static_cast<std::size_t>(layout.ndim) * sizeof(Py_ssize_t);
-    const std::size_t format = std::strlen(layout.format) + 1;
-    PyTypeObject* const type = state.exporter_type;
-    Ref object = Ref::steal(type->tp_alloc(type, static_cast<Py_ssize_t>(2 * dims + format)));
-    if (!object) throw PythonError();
-    auto* exporter = reinterpret_cast<Exporter*>(object.get());
-    exporter->data = layout.data;
-    exporter->len = layout.len;
-    exporter->itemsize = layout.itemsize;
-    exporter->ndim = layout.ndim;
-    exporter->writable = layout.writable;
-    if (dims) {
-        std::memcpy(exporter->shape(), layout.shape, dims);
-        std::memcpy(exporter->strides(), layout.strides, dims);
-    }
-    std::memcpy(exporter->format(), layout.format, format);
-    exporter->lease = lease.release();
-    return object;
-}
-
-Ref make_view(ModuleState& state, Ref exporter) {
-    Ref view = Ref::steal(PyMemoryView_FromObject(exporter.get()));
+Ref make_view(ModuleState& state, Ref lent_memory) {
+    Ref view = Ref::steal(PyMemoryView_FromObject(lent_memory.get()));
     if (!view) throw PythonError();
-    Py_INCREF(state.view_type);
-    Py_SET_TYPE(view.get(), state.view_type);
+    Py_SET_TYPE(view.get(), reinterpret_cast<PyTypeObject*>(Py_NewRef(state.view_type)));
     return view;
 }
 
-Lease* exporter_lease(PyObject* object) noexcept {
-    // By the slot, not the type: a module that was imported twice has two types.
-    if (Py_TYPE(object)->tp_dealloc != exporter_dealloc) return nullptr;
-    return reinterpret_cast<Exporter*>(object)->lease;
+PyObject* base_of_view(PyObject* view) noexcept {
+    if (!released(view)) return PyMemoryView_GET_BASE(view);
+    // Slices copy the field, but only a view of ours owns what is there.
+    return Py_TYPE(view)->tp_dealloc == view_dealloc ? pinned(view) : nullptr;
 }
 
-bool add_view_types(PyObject* module, ModuleState& state) noexcept {
-    state.exporter_type =
-        reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &exporter_spec, nullptr));
-    if (!state.exporter_type) return false;
+bool add_view_type(PyObject* module, ModuleState& state) noexcept {
     state.view_type = make_view_type(module);
     if (!state.view_type) return false;
     state.to_readonly = PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyMemoryView_Type), "toreadonly");

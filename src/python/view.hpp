@@ -1,29 +1,16 @@
-// CrossInterpreterView, a real memoryview subclass, and the exporter object behind views and arrays.
+// CrossInterpreterView, a real memoryview subclass.
 #pragma once
 
-#include "core/lease.hpp"
 #include "state.hpp"
 
 namespace memchannel {
 
-struct Layout {
-    void* data;
-    Py_ssize_t len;
-    Py_ssize_t itemsize;
-    int ndim;
-    const Py_ssize_t* shape;
-    const Py_ssize_t* strides;
-    const char* format;
-    bool writable = false;
-};
+// Of a LentMemory. Throws PythonError.
+Ref make_view(ModuleState& state, Ref lent_memory);
 
-// An object that holds the lease and exports the memory. The layout is copied.
-Ref make_exporter(ModuleState& state, LeaseRef lease, const Layout& layout);
-Ref make_view(ModuleState& state, Ref exporter);
+// What a memoryview, of either kind, is based on; nullptr if it was released. Borrowed.
+PyObject* base_of_view(PyObject* view) noexcept;
 
-// The lease of an exporter object; nullptr for anything else. Borrowed.
-Lease* exporter_lease(PyObject* object) noexcept;
-
-bool add_view_types(PyObject* module, ModuleState& state) noexcept;
+bool add_view_type(PyObject* module, ModuleState& state) noexcept;
 
 }  // namespace memchannel

@@ -1,0 +1,37 @@
+// The object behind views and arrays: holds a lease on memory of another interpreter and exports the bytes.
+#pragma once
+
+#include "core/lease.hpp"
+#include "state.hpp"
+
+namespace memchannel {
+
+enum class Access : std::uint8_t { read, write };
+
+// Whether the bytes can still change while they are lent.
+enum class Content : std::uint8_t { fixed, changing };
+
+struct Layout {
+    void* data;
+    Py_ssize_t len;  // as in Py_buffer: the product of the shape times itemsize
+    Py_ssize_t itemsize;
+    int ndim;
+    const Py_ssize_t* shape;
+    const Py_ssize_t* strides;
+    const char* format;
+    Access access = Access::read;
+    Content content = Content::changing;
+};
+
+// The layout is copied. Throws PythonError; the lease is dropped then.
+Ref make_lent_memory(ModuleState& state, LeaseRef lease, const Layout& layout);
+
+// What is under a LentMemory; nullptr for any other object. Borrowed.
+Lease* lease_of(PyObject* object) noexcept;
+// For a LentMemory only.
+Content content_of(PyObject* lent_memory) noexcept;
+PyObject* owner_of(PyObject* lent_memory) noexcept;  // the owner's id, or None: a new reference
+
+bool add_lent_memory_type(PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace memchannel
