@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["decode_dtype", "encode_dtype", "loads", "prepare"]
+__all__ = ["decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare"]
 
 
 def encode_dtype(dtype: np.dtype[Any]) -> bytes:
-    """Describe a dtype so that another NumPy makes an equal one: field offsets, titles, alignment, metadata kept."""
+    """Describe a dtype for another NumPy: field offsets, titles, alignment and metadata are kept."""
     return pickle.dumps(dtype, 5)
 
 
@@ -21,6 +21,24 @@ def decode_dtype(code: bytes) -> np.dtype[Any]:
     """Make the dtype that `encode_dtype` described, with this interpreter's NumPy."""
     dtype: np.dtype[Any] = pickle.loads(code)
     return dtype
+
+
+def import_numpy() -> bool:
+    """Import this interpreter's NumPy.
+
+    Raises
+    ------
+    ImportError
+        It is not installed, or the interpreter was made without it.
+    """
+    try:
+        import numpy  # noqa: F401, ICN001
+    except ImportError as exc:
+        raise ImportError(
+            "this interpreter cannot import NumPy, which receiving an array needs: make the interpreter with "
+            "memchannel.interpreters.create(packages=('numpy',)), or call memchannel.images.enable('numpy') in it"
+        ) from exc
+    return True
 
 
 def _refuse(obj: object, reason: str) -> TypeError:
@@ -59,5 +77,5 @@ def prepare(obj: object) -> NDArray[Any]:
 
 
 def loads(payload: bytes, items: list[Any]) -> object:
-    """Put an array of several parts together."""
-    raise NotImplementedError
+    """Put an array of several parts together; no array is sent in several parts so far."""
+    raise TypeError(f"an array of {len(items)} parts, made by another version of memchannel")
