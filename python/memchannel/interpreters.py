@@ -101,7 +101,7 @@ def create(
         Take a parked interpreter of the same packages, if there is one; `close` parks this one, cleaned.
     allow_daemon_threads : bool, optional
         Isolated interpreters refuse daemon threads by default. CPython aborts the process when one ends while
-        a daemon thread of its own runs: `close` refuses.
+        a daemon thread of its own runs: such an interpreter ends by `close` only, which refuses that.
 
     Returns
     -------
@@ -136,12 +136,15 @@ def create(
 def _new(allow_daemon_threads: bool) -> Interpreter:
     config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
     try:
-        return Interpreter(_interpreters.create(config, reqrefs=True))
+        number = _interpreters.create(config, reqrefs=True)
     except _interpreters.InterpreterError as exc:
         reason = exc.__cause__ or exc.__context__ or exc
         there = len(_interpreters.list_all())
         kind = MemoryError if "memory" in str(reason) or isinstance(reason, MemoryError) else RuntimeError
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
+    if allow_daemon_threads:
+        _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
+    return Interpreter(number)
 
 
 # In a function, so that __main__ stays empty.
@@ -166,6 +169,8 @@ def _set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
 
 
 def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
+    if failure.type is None:  # CPython could not even describe it
+        return MemoryError(f"interpreter {interpreter.id} could not be set up: out of memory")
     kind = getattr(builtins, failure.type.__name__, None)
     if failure.type.__name__ == "ImageError":
         return images.ImageError(failure.msg)
