@@ -30,10 +30,14 @@ class Settings(NamedTuple):
     int_max_str_digits: int
 
 
+def _is_str(entry: object) -> bool:
+    return isinstance(entry, str)
+
+
 def current_settings() -> Settings:
     """Return the settings of this interpreter."""
     return Settings(
-        [entry for entry in sys.path if isinstance(entry, str)],  # the import system skips everything else
+        list(filter(_is_str, sys.path)),  # the import system skips everything else
         [str(argument) for argument in getattr(sys, "argv", [])],
         dict(os.environ),
         bool(sys.dont_write_bytecode),

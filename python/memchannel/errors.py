@@ -19,7 +19,7 @@ class ClosedChannelError(ValueError):
     """The calling interpreter closed the end that it now uses."""
 
 
-class EndOfChannel(EOFError):  # noqa: N818 - named for what it tells, as StopIteration is
+class EndOfChannel(EOFError):
     """The sending side of the channel is over and everything sent was received."""
 
 
@@ -63,7 +63,7 @@ class RemoteError(RuntimeError):
         return getattr(self, "__notes__", [])
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - names what it carries
+class RemoteTraceback(Exception):
     """Cause of an exception that came from another interpreter: the traceback of the other side, as text.
 
     Attributes

@@ -110,8 +110,13 @@ def _send_request(channel: _core.Channel[Any], request: Request) -> None:
     try:
         channel.send(object_codec.ByValue(request))
     except Exception as exc:
-        error = _culprit(request)
-        raise (error or exc) from exc
+        culprit = _culprit(request)
+        if culprit is None:
+            raise
+        try:
+            raise culprit from exc
+        finally:
+            del culprit  # a name in a frame of its own traceback would keep the channels until a collection
 
 
 def _culprit(request: Request) -> Exception | None:
@@ -239,51 +244,73 @@ def _unpacked(answer: tuple[bytes, list[Any]]) -> Outcome:
     return outcome
 
 
-def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Outcome:
-    failures: list[BaseException] = []
+class _Helper:
+    """The thread that runs another interpreter while the calling thread waits, and takes Ctrl-C."""
 
-    def target() -> None:
+    def __init__(self, number: int, source: str, token: int) -> None:
+        self._number, self._source, self._token = number, source, token
+        self._go: _core.Channel[bool] = _core.Channel()
+        self._done: _core.Channel[None] = _core.Channel()
+        self._told = False
+        self._finished = threading.Event()
+        self._failures: list[BaseException] = []
+        self._thread = threading.Thread(target=self._work, name=f"run in interpreter {number}")
+        self.interrupted = False
+        self.pending = False
+        """Whether a Ctrl-C could not be passed on (yet)."""
+
+    def _work(self) -> None:
         try:
-            execute(number, source)
+            if self._go.recv():
+                execute(self._number, self._source)
         except BaseException as exc:
-            failures.append(exc)
-            answers.send(None)
+            self._failures.append(exc)
+        finally:
+            self._finished.set()
+            self._done.send(None)
 
-    helper = threading.Thread(target=target, name=f"run in interpreter {number}")
-    helper.start()
-    answer, interrupted, delivered = _await_answer(answers)
-    late = _join(helper)
-    if failures:
-        raise failures[0]
-    outcome = _unpacked(answer)
-    if late or (interrupted and (outcome.interrupted_late or not delivered)):
+    def run(self) -> None:
+        """Run the source; KeyboardInterrupt leaves this only if nothing was run."""
+        try:
+            self._thread.start()
+            self._wait()
+        except KeyboardInterrupt:
+            if not self._told:
+                self._go.send(False)
+                raise
+            self._note_interrupt()  # it came between two turns of the loop
+            self._wait()
+        self._thread.join()
+        if self._failures:
+            raise self._failures.pop()
+
+    def _note_interrupt(self) -> None:
+        self.interrupted = self.pending = True
+
+    def _wait(self) -> None:
+        while not self._finished.is_set():
+            try:
+                if not self._told:
+                    self._told = True
+                    self._go.send(True)
+                if self.pending:
+                    self.pending = not _core._interrupt(self._token)
+                # Nobody there to be interrupted: the run is about to begin, or over. Then look again soon.
+                self._done.recv(0.05 if self.pending else None)
+            except KeyboardInterrupt:
+                self._note_interrupt()
+            except TimeoutError:
+                continue
+
+
+def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Outcome:
+    helper = _Helper(number, source, token=answers.id)
+    helper.run()
+    outcome = _unpacked(answers.recv_nowait())
+    if not helper.interrupted:
+        return outcome
+    if helper.pending or outcome.interrupted_late:
         raise KeyboardInterrupt
-    if interrupted and outcome.exception is not None and outcome.exception.type_name == "KeyboardInterrupt":
+    if outcome.exception is not None and outcome.exception.type_name == "KeyboardInterrupt":
         raise restore(outcome.exception)
     return outcome  # what was interrupted dealt with that itself
-
-
-def _await_answer(answers: _core.Channel[Any]) -> tuple[Any, bool, bool]:
-    """Wait for the answer, pass Ctrl-C on; returns also whether it came, and whether it was passed on."""
-    interrupted = pending = False
-    while True:
-        try:
-            if pending:
-                pending = not _core._interrupt(answers.id)
-            # Nobody there to be interrupted: the run is about to begin, or over. Only then look again.
-            return answers.recv(0.05 if pending else None), interrupted, not pending
-        except KeyboardInterrupt:
-            interrupted = pending = True
-        except TimeoutError:
-            continue
-
-
-def _join(helper: threading.Thread) -> bool:
-    """Wait for the helper, which is done but for its last steps; returns whether Ctrl-C came meanwhile."""
-    interrupted = False
-    while helper.is_alive():
-        try:
-            helper.join()
-        except KeyboardInterrupt:
-            interrupted = True
-    return interrupted

@@ -122,9 +122,14 @@ def _plain(obj: Any) -> bool:
     return obj.__module__ == "builtins" or by_reference(obj)
 
 
+def _code_of_file(filename: str, kind: Callable[..., types.CodeType], *arguments: Any) -> types.CodeType:
+    """Make a code object that tells its file, which cloudpickle drops: tracebacks need it to show source."""
+    return kind(*arguments).replace(co_filename=filename)
+
+
 @functools.cache
 def _by_value_pickler() -> type[object_codec._Pickler]:
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
     from cloudpickle import cloudpickle as implementation
 
     class ByValuePickler(object_codec._Pickler, cloudpickle.Pickler):  # type: ignore[misc]
@@ -132,6 +137,9 @@ def _by_value_pickler() -> type[object_codec._Pickler]:
             reduced = object_codec._Pickler.reducer_override(self, obj)
             if reduced is not NotImplemented:
                 return reduced
+            if isinstance(obj, types.CodeType):
+                kind, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](obj)
+                return _code_of_file, (obj.co_filename, kind, *arguments)
             # cloudpickle takes every module in sys.modules for importable; the two cases below do not.
             if isinstance(obj, types.FunctionType):
                 return NotImplemented if by_reference(obj) else self._dynamic_function_reduce(obj)
@@ -313,11 +321,12 @@ def _parts(obj: object) -> Iterator[_Part]:
         )
 
 
-def _failure(obj: object) -> Exception | None:
+def _failure(obj: object) -> str | None:
     try:
         dumps_by_value(obj, sys.maxsize)
     except Exception as exc:
-        return exc
+        # Text, not the exception: kept by a caller, it would keep the caller's frame and itself.
+        return str(exc) or type(exc).__name__
     return None
 
 
@@ -344,4 +353,4 @@ def unpicklable_part(obj: object, depth: int = 6) -> str:
                 break
         else:
             break
-    return f"{', '.join(labels)}: {failure}" if labels else str(failure)
+    return f"{', '.join(labels)}: {failure}" if labels else failure
