@@ -62,6 +62,8 @@ class _Terms(NamedTuple):
 _made: weakref.WeakKeyDictionary[Interpreter, _Terms] = weakref.WeakKeyDictionary()
 _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
+_daemonic: set[int] = set()
+"""Those that allow daemon threads: dropping the last reference does not end them."""
 _lock = threading.Lock()
 _parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
@@ -144,6 +146,7 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
     if allow_daemon_threads:
         _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
+        _daemonic.add(number)
     return Interpreter(number)
 
 
@@ -225,14 +228,13 @@ def _close_all() -> None:
     # Registered after the core's own callback, so it runs before it: the core can still give memory back.
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
-    with _lock:
-        _parked.clear()
-    for interpreter in list(_made):
+    for number in _daemonic | {interpreter.id for interpreter in _made}:
         try:
-            if not is_running(interpreter) and not _daemon_threads(interpreter):
-                interpreter.close()
+            if not _interpreters.is_running(number) and not _daemon_threads(number):
+                _interpreters.destroy(number)
         except _interpreters.InterpreterError:  # closed by its owner
             continue
+    _parked.clear()
 
 
 # ---- running
@@ -348,6 +350,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     _refuse_busy(interpreter)  # others had time to use it
     interpreter.close()
     _made.pop(interpreter, None)
+    _daemonic.discard(interpreter.id)
 
 
 def _refuse_busy(interpreter: Interpreter) -> None:
@@ -360,7 +363,7 @@ def _refuse_busy(interpreter: Interpreter) -> None:
         )
     if is_running(interpreter):
         raise RuntimeError(f"interpreter {number} is running; wait until it is done")
-    if daemons := _daemon_threads(interpreter):
+    if daemons := _daemon_threads(number):
         raise RuntimeError(
             f"daemon threads of interpreter {number} are running: {daemons}; let them end first"
         )
@@ -381,11 +384,11 @@ finally:
 """
 
 
-def _daemon_threads(interpreter: Interpreter) -> str:
+def _daemon_threads(number: int) -> str:
     """Names of the daemon threads that run there, or an empty string."""
-    if not _interpreters.get_config(interpreter.id).allow_daemon_threads:
+    if not _interpreters.get_config(number).allow_daemon_threads:
         return ""
-    found = _interpreters.exec(interpreter.id, _DAEMON_THREADS)
+    found = _interpreters.exec(number, _DAEMON_THREADS)
     return "" if found is None else str(found.msg)
 
 

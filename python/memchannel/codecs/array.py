@@ -32,7 +32,7 @@ def import_numpy() -> bool:
         It is not installed, or the interpreter was made without it.
     """
     try:
-        import numpy  # noqa: F401, ICN001
+        import numpy  # noqa: F401
     except ImportError as exc:
         raise ImportError(
             "this interpreter cannot import NumPy, which receiving an array needs: make the interpreter with "
