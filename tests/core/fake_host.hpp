@@ -49,7 +49,9 @@ class FakeHost final : public Host {
         if (refused_entries_.load() > 0 && refused_entries_.fetch_sub(1) > 0) return false;
         visit.home = attached_;
         if (attached_) let_go();
+        ++entering_;
         take(*target);
+        --entering_;
         visit.entered = target;
         ++entries_;
         return true;
@@ -159,6 +161,7 @@ class FakeHost final : public Host {
     // Callbacks also take this channel's lock.
     void probe(Channel* channel) noexcept { probed_channel_ = channel; }
     long entries() const noexcept { return entries_; }
+    int entering() const noexcept { return entering_; }  // threads that wait for a GIL
     long held() const noexcept { return held_; }
     long dropped() const noexcept { return dropped_; }
     std::vector<Warning> warnings() const {
@@ -171,6 +174,7 @@ class FakeHost final : public Host {
     std::atomic<int> refused_entries_{0};
     std::atomic<Channel*> probed_channel_{nullptr};
     std::atomic<long> entries_{0};
+    std::atomic<int> entering_{0};
     std::atomic<long> held_{0};
     std::atomic<long> dropped_{0};
     mutable std::mutex warnings_mutex_;
@@ -215,6 +219,11 @@ class LentLease final : public OwnedLease {
         given_back_ = true;
         host().check_no_core_lock();
         ++tally_.given_back;
+    }
+    // Not on any account: back at once, attached to the owner.
+    void refuse() noexcept {
+        give_back();
+        delete this;
     }
 
    private:
