@@ -1,4 +1,5 @@
-"""What the tests of channels share: other interpreters, conditions to wait for, accounts that must balance."""
+"""What the tests of channels share: other interpreters, conditions to wait for, accounts that must
+balance."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import memchannel
 from memchannel import ArrayChannel, Channel, MemChannel
 
 KINDS = (MemChannel, ArrayChannel, Channel)
+
 
 def parcel(kind: type[Any], number: int) -> Any:
     """Make something that this kind of channel takes, and that `unpack` tells from others."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 
-import channel_support
 import pytest
 
+import channel_support
 import memchannel
 
 
 @pytest.fixture(scope="session")
 def neighbours() -> Iterator[list[channel_support.Neighbour]]:
-    """Three other interpreters, the same ones for all tests: on 3.13.0 each one that ends leaves 1.7 MB behind."""
+    """Three other interpreters, the same ones for all tests: on 3.13.0 each one that ends leaves 1.7 MB
+    behind."""
     with channel_support.neighbours(3) as made:
         yield made
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import _interpreters
 import sys
 import textwrap
 from types import TracebackType
 from typing import Any, Self
-
-import _interpreters
 
 import memchannel
 

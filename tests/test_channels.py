@@ -1,4 +1,5 @@
-"""Channels and their ends within one interpreter: the methods, their errors, and what bad input leaves behind."""
+"""Channels and their ends within one interpreter: the methods, their errors, and what bad input leaves
+behind."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from channel_support import KINDS, Task, balanced, parcel, run_script, unpack, wait_until, waiting
 
 import memchannel
+from channel_support import KINDS, Task, balanced, parcel, run_script, unpack, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,
@@ -390,7 +391,9 @@ def test_list_all_channels_gives_the_reachable_ones_by_id() -> None:
 
 def test_an_id_that_nobody_has() -> None:
     for kind in (RecvChannel, SendChannel):
-        with pytest.raises(ValueError, match="there is no channel 1000000: it was never made, or nobody holds"):
+        with pytest.raises(
+            ValueError, match="there is no channel 1000000: it was never made, or nobody holds"
+        ):
             kind(1_000_000)
         for wrong in ("1", 1.0, None, b"1"):
             with pytest.raises(TypeError):
@@ -690,7 +693,9 @@ def test_poison_reaches_present_and_future_calls() -> None:
         lambda: memchannel.select((channel, 1)),
         channel.broadcast,
     ):
-        with pytest.raises(PoisonedChannelError, match=rf"channel {channel.id} is poisoned: LookupError: no more"):
+        with pytest.raises(
+            PoisonedChannelError, match=rf"channel {channel.id} is poisoned: LookupError: no more"
+        ):
             call()
     assert channel.statistics().poisoned
     assert issubclass(PoisonedChannelError, RuntimeError)
@@ -750,7 +755,9 @@ def test_poison_with_what_cannot_be_pickled() -> None:
     ids=str,
 )
 @each_kind
-def test_bad_arguments_of_the_classes(kind: type[Any], arguments: dict[str, Any], error: Any, text: str) -> None:
+def test_bad_arguments_of_the_classes(
+    kind: type[Any], arguments: dict[str, Any], error: Any, text: str
+) -> None:
     with pytest.raises(error, match=text):
         kind(**arguments)
     with pytest.raises(error, match=text):
@@ -791,7 +798,14 @@ def test_bad_timeouts(timeout: Any, error: type[Exception]) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "error"),
-    [(0, ValueError), (-3, ValueError), (1.0, TypeError), ("3", TypeError), (True, TypeError), (None, TypeError)],
+    [
+        (0, ValueError),
+        (-3, ValueError),
+        (1.0, TypeError),
+        ("3", TypeError),
+        (True, TypeError),
+        (None, TypeError),
+    ],
 )
 def test_bad_limits(limit: Any, error: type[Exception]) -> None:
     channel: Channel[int] = Channel()
@@ -890,13 +904,13 @@ def test_ends_of_the_parent_are_useless_in_a_forked_child() -> None:
             try:
                 import asyncio
                 calls = {
-                    "recv": recv.recv, "recv_nowait": recv.recv_nowait, "recv_many": lambda: recv.recv_many(1),
-                    "send": lambda: send.send(1), "send_nowait": lambda: send.send_nowait(1),
-                    "send_many": lambda: send.send_many([1]), "close": recv.close, "poison": send.poison,
-                    "broadcast": channel.broadcast, "statistics": recv.statistics, "len": lambda: len(recv),
-                    "next": lambda: next(recv), "select": lambda: memchannel.select(recv),
-                    "closed": lambda: recv.closed, "interpreters": lambda: recv.interpreters,
-                    "pickle": lambda: pickle.dumps(recv), "ends": lambda: channel.ends,
+                    "recv": recv.recv, "recv_nowait": recv.recv_nowait, "recv_many": lambda:
+                    recv.recv_many(1), "send": lambda: send.send(1), "send_nowait": lambda:
+                    send.send_nowait(1), "send_many": lambda: send.send_many([1]), "close": recv.close,
+                    "poison": send.poison, "broadcast": channel.broadcast, "statistics": recv.statistics,
+                    "len": lambda: len(recv), "next": lambda: next(recv), "select": lambda:
+                    memchannel.select(recv), "closed": lambda: recv.closed, "interpreters": lambda:
+                    recv.interpreters, "pickle": lambda: pickle.dumps(recv), "ends": lambda: channel.ends,
                     "recv_async": recv.recv_async, "send_async": lambda: send.send_async(1),
                     "subscription": subscription.recv,
                 }

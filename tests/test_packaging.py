@@ -16,10 +16,10 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
-import memchannel._core
 import pytest
 
 import memchannel
+import memchannel._core
 
 CHECKOUT = Path(__file__).parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())

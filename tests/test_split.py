@@ -17,7 +17,7 @@ def test_even_blocks_cover_the_axis_once(n, count, overlap):
     lengths = [block.stop - block.start for block in cut]
     assert max(lengths) - min(lengths) <= 1
     for index, block in enumerate(cut):
-        assert block.index == index
+        assert block.number == index
         assert block.low == max(0, block.start - overlap)
         assert block.high == min(n, block.stop + overlap)
 

@@ -1,13 +1,13 @@
 # The compiled part of memchannel. Names without a leading underscore are public through `memchannel`, but for
-# AsyncCall, Completion and Notifier, which its Python modules are made of. The docstrings are the extension's.
+# AsyncCall, Completion and Notifier, which its Python modules are made of. The docstrings are the
+# extension's.
 
 from asyncio import Future
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Literal, NoReturn, Self, SupportsIndex, TypeAlias, final, overload
+from typing import Any, Generic, Literal, NoReturn, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from numpy.typing import NDArray
-from typing_extensions import TypeVar
 
 from memchannel.statistics import ChannelStatistics
 

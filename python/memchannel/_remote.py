@@ -101,7 +101,7 @@ def _perform(request: Request) -> Any:
 
 def _work(requests: int) -> tuple[Request | None, Outcome]:
     """Receive the request and carry it out. Raises nothing but an interrupt that comes at the very end."""
-    request = None
+    request: Any = None
     try:
         request = _core.RecvChannel(requests).recv_nowait()
         remember_sources(request.sources)

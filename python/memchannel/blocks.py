@@ -25,7 +25,7 @@ BLOCKS_PER_WORKER = 4
 class Block(NamedTuple):
     """A block and its halo, along one axis of length n: ``0 <= low <= start <= stop <= high <= n``."""
 
-    index: int
+    number: int
     start: int
     stop: int
     low: int
@@ -57,7 +57,7 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
     if hasattr(blocks, "__index__"):
         ranges = _even(n, operator.index(blocks))  # type: ignore[arg-type]
     else:
-        ranges = [_bounds(n, one) for one in blocks]  # type: ignore[union-attr]
+        ranges = [_bounds(n, one) for one in blocks]
     return [
         Block(i, start, stop, max(0, start - overlap), min(n, stop + overlap))
         for i, (start, stop) in enumerate(ranges)
@@ -101,7 +101,7 @@ def call_block(
             return result
         _store(result, out)
     except BaseException as exc:
-        exc.add_note(f"block {block.index} of map_blocks(): [{block.start}:{block.stop}] along axis {axis}")
+        exc.add_note(f"block {block.number} of map_blocks(): [{block.start}:{block.stop}] along axis {axis}")
         raise
     return None
 
@@ -126,7 +126,7 @@ def _store(result: Any, out: NDArray[Any]) -> None:
 def _axes(arrays: tuple[NDArray[Any], ...], axis: int | tuple[int, ...]) -> list[int]:
     import numpy as np
 
-    axes = [axis] * len(arrays) if hasattr(axis, "__index__") else list(axis)  # type: ignore[arg-type]
+    axes = [axis] * len(arrays) if hasattr(axis, "__index__") else list(axis)
     if len(axes) != len(arrays):
         raise ValueError(f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}")
     normal = []
@@ -142,7 +142,7 @@ def _common_length(arrays: tuple[NDArray[Any], ...], axes: list[int]) -> int:
     lengths = [array.shape[axis] for array, axis in zip(arrays, axes, strict=True)]
     if len(set(lengths)) != 1:
         raise ValueError(f"the arrays have different lengths along their axes: {lengths}")
-    return lengths[0]
+    return int(lengths[0])
 
 
 def _check_out(out: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> None:
@@ -218,7 +218,7 @@ def map_blocks(
 
 def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
     try:
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
     except ImportError as exc:
         raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
 

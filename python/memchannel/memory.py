@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from memchannel import _core
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["WritableBlock", "array", "empty", "zeros"]
 
 
-def empty(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = "C") -> NDArray[Any]:
+def empty(
+    shape: int | Sequence[int], dtype: DTypeLike = float, *, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]:
     """Make an array over a new `SharedBuffer`.
 
     Parameters
@@ -56,21 +58,21 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = 
         )
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', not {order!r}")
-    dims = (
-        (operator.index(shape),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)
-    )  # type: ignore[arg-type, union-attr]
+    dims = (shape.__index__(),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)
     if any(n < 0 for n in dims):
         raise ValueError(f"negative dimensions are not allowed: {dims}")
     buffer = _core.SharedBuffer(math.prod(dims) * kind.itemsize)
-    return np.ndarray(dims, kind, buffer=buffer, order=order)  # type: ignore[call-overload, no-any-return]
+    return np.ndarray(dims, kind, buffer=buffer, order=order)
 
 
-def zeros(shape: int | Sequence[int], dtype: DTypeLike = float, *, order: str = "C") -> NDArray[Any]:
+def zeros(
+    shape: int | Sequence[int], dtype: DTypeLike = float, *, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]:
     """Make an array of zeros over a new `SharedBuffer`; see `empty`."""
     return empty(shape, dtype, order=order)
 
 
-def array(a: ArrayLike, dtype: DTypeLike = None, *, order: str = "C") -> NDArray[Any]:
+def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C") -> NDArray[Any]:
     """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`."""
     import numpy as np
 

@@ -7,7 +7,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from memchannel import _core
 from memchannel._remote import Outcome, Request
@@ -216,7 +216,7 @@ def run(
         outcome = _run_in_thread(number, source, answers)
     else:
         execute(number, source)
-        outcome = _unpacked(answers.recv_nowait())
+        outcome = _unpacked(cast(Any, answers.recv_nowait()))
     return RunResult(
         completed=outcome.completed,
         value=outcome.value,
@@ -306,7 +306,7 @@ class _Helper:
 def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Outcome:
     helper = _Helper(number, source, token=answers.id)
     helper.run()
-    outcome = _unpacked(answers.recv_nowait())
+    outcome = _unpacked(cast(Any, answers.recv_nowait()))
     if not helper.interrupted:
         return outcome
     if helper.pending or outcome.interrupted_late:

@@ -10,8 +10,8 @@
 
 namespace memchannel {
 
-// Bytes [low, high) of a block; with a period, only those whose offset in the block, modulo the period, lies in
-// [phase_low, phase_high). The latter is what a slice along an inner axis of a C-ordered array touches.
+// Bytes [low, high) of a block; with a period, only those whose offset in the block, modulo the period, lies
+// in [phase_low, phase_high). The latter is what a slice along an inner axis of a C-ordered array touches.
 struct Extent {
     std::size_t low = 0;
     std::size_t high = 0;

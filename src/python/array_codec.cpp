@@ -49,9 +49,8 @@ bool plain_native(const NumpyTable& numpy, const DescrFields* descr) {
     Ref builtin = Ref::steal(numpy.descr_from_type(number));
     if (!builtin) throw PythonError();
     const DescrFields* const plain = descr_fields(builtin.get());
-    return descr == plain ||
-           (descr->typeobj == plain->typeobj && descr->byteorder == plain->byteorder && !descr->metadata &&
-            !descr->subarray && !descr->fields && !descr->names);
+    return descr == plain || (descr->typeobj == plain->typeobj && descr->byteorder == plain->byteorder &&
+                              !descr->metadata && !descr->subarray && !descr->fields && !descr->names);
 }
 
 // By identity: dtypes that differ in their metadata only compare equal.
@@ -104,13 +103,12 @@ void check_lendable(PyObject* array, const DescrFields* descr) {
 }
 
 Touched write_header(const HeaderSink& sink, const Elements& elements, Access access) {
-    const Touched touched =
-        touched_bytes(elements.ndim, elements.shape, elements.strides, elements.itemsize);
+    const Touched touched = touched_bytes(elements.ndim, elements.shape, elements.strides, elements.itemsize);
     const std::size_t dims = static_cast<std::size_t>(elements.ndim) * sizeof(Py_ssize_t);
     const Py_ssize_t code_size = elements.code ? PyBytes_GET_SIZE(elements.code) : 0;
     std::byte* at = sink(sizeof(ArrayHeader) + 2 * dims + static_cast<std::size_t>(code_size));
-    new (at) ArrayHeader{elements.data,     touched,   elements.itemsize, elements.ndim,
-                         elements.type_num, code_size, access};
+    new (at) ArrayHeader{elements.data, touched, elements.itemsize, elements.ndim, elements.type_num,
+                         code_size,     access};
     at += sizeof(ArrayHeader);
     if (dims) {
         std::memcpy(at, elements.shape, dims);

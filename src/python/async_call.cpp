@@ -50,7 +50,8 @@ PyObject* notifier_drain(PyObject* self, PyObject*);
 PyMethodDef notifier_methods[] = {
     {"fileno", notifier_fileno, METH_NOARGS,
      "fileno($self, /)\n--\n\nThe event descriptor, readable when calls are settled."},
-    {"drain", notifier_drain, METH_NOARGS, "drain($self, /)\n--\n\nThe futures of the calls that were settled."},
+    {"drain", notifier_drain, METH_NOARGS,
+     "drain($self, /)\n--\n\nThe futures of the calls that were settled."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -229,7 +230,8 @@ PyMethodDef call_methods[] = {
     {"start", call_start, METH_O,
      "start($self, future, /)\n--\n\nGet in line. True: the future will be drained; False: finish now."},
     {"finish", as_function(call_finish), METH_FASTCALL | METH_KEYWORDS,
-     "finish($self, copy=False, as_view=False)\n--\n\nThe outcome of a settled call; the call itself: start again."},
+     "finish($self, copy=False, as_view=False)\n--\n\nThe outcome of a settled call; the call itself: start "
+     "again."},
     {"cancel", call_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nGet out of line; returns whether the message had been sent already."},
     {nullptr, nullptr, 0, nullptr},

@@ -100,12 +100,14 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
     Ref cause = Ref::steal(PyErr_GetRaisedException());
     const NumpyTable* numpy = loaded_numpy(state.numpy);
     if (!PyObject_CheckBuffer(object)) {
-        PyErr_Format(PyExc_TypeError,
-                     "a MemChannel cannot send %.200s: it exports no buffer, as bytes, bytearray, array.array, "
-                     "mmap and arrays do; use a memchannel.Channel for other objects%s",
-                     Py_TYPE(object)->tp_name, PyUnicode_Check(object) ? ", or send text.encode()" : "");
+        PyErr_Format(
+            PyExc_TypeError,
+            "a MemChannel cannot send %.200s: it exports no buffer, as bytes, bytearray, array.array, "
+            "mmap and arrays do; use a memchannel.Channel for other objects%s",
+            Py_TYPE(object)->tp_name, PyUnicode_Check(object) ? ", or send text.encode()" : "");
     } else if (numpy && numpy->is_array(object)) {
-        // The buffer protocol has no letter for datetime64, bfloat16, ... (numpy/_core/src/multiarray/buffer.c)
+        // The buffer protocol has no letter for datetime64, bfloat16, ...
+        // (numpy/_core/src/multiarray/buffer.c)
         PyErr_Format(PyExc_TypeError,
                      "the buffer protocol cannot describe an array of %R: send it over an ArrayChannel",
                      array_fields(object)->descr);
@@ -160,10 +162,10 @@ Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease) {
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
-    return make_lent_memory(state, std::move(lease),
-                            Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
-                                   reinterpret_cast<const char*>(strides + header.ndim), Access::read,
-                                   header.content});
+    return make_lent_memory(
+        state, std::move(lease),
+        Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
+               reinterpret_cast<const char*>(strides + header.ndim), Access::read, header.content});
 }
 
 }  // namespace memchannel

@@ -38,9 +38,8 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
         numpy = loaded_numpy(state.numpy);
     }
     if (numpy && numpy->is_array(sent.get())) {
-        return one_part(MessageKind::array, [&](const HeaderSink& sink) {
-            return encode_array(state, sent.get(), terms, sink);
-        });
+        return one_part(MessageKind::array,
+                        [&](const HeaderSink& sink) { return encode_array(state, sent.get(), terms, sink); });
     }
     if (is_description(sent.get())) {
         return one_part(MessageKind::array, [&](const HeaderSink& sink) {
@@ -51,8 +50,8 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
 }
 
 // Objects that need pickle, through the dumps() of one of the codec modules.
-Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject* object, const LendTerms& terms,
-                Py_ssize_t lend_from) {
+Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject* object,
+                const LendTerms& terms, Py_ssize_t lend_from) {
     Ref dumped = codec ? Ref::steal(PyObject_CallMethod(codec, dumps, "On", object, lend_from)) : Ref();
     if (!dumped) throw PythonError();
     return composite(state, Loader::object, dumped.get(), terms);
@@ -60,15 +59,16 @@ Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject
 
 Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms) {
     if (Message message = encode_simple(object)) return message;
-    return pickled(state, module_once(state.object_codec, "memchannel.codecs.object"), "dumps", object, terms, 0);
+    return pickled(state, module_once(state.object_codec, "memchannel.codecs.object"), "dumps", object, terms,
+                   0);
 }
 
 }  // namespace
 
 Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
     if (Message message = encode_simple(object)) return message;
-    return pickled(state, module_once(state.function_codec, "memchannel.codecs.functions"), "dumps_by_value", object,
-                   terms, lend_from);
+    return pickled(state, module_once(state.function_codec, "memchannel.codecs.functions"), "dumps_by_value",
+                   object, terms, lend_from);
 }
 
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms) {

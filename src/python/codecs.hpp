@@ -19,8 +19,8 @@ struct RecvOptions {
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms);
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
 
-// The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message instead
-// of lent, and what the other side cannot import is pickled by value.
+// The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message
+// instead of lent, and what the other side cannot import is pickled by value.
 Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from);
 
 }  // namespace memchannel

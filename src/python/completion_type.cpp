@@ -12,9 +12,8 @@ namespace memchannel {
 namespace {
 
 struct CompletionObject {
-    PyObject_HEAD
-    Completion* completion;  // one count
-    PyObject* value;         // the decoded result, once asked for
+    PyObject_HEAD Completion* completion;  // one count
+    PyObject* value;                       // the decoded result, once asked for
     ModuleState* state;
 };
 
@@ -23,7 +22,8 @@ CompletionObject* fields(PyObject* self) noexcept { return reinterpret_cast<Comp
 Completion& usable(PyObject* self) {
     Completion& completion = *fields(self)->completion;
     if (completion.of_this_process()) return completion;
-    PyErr_SetString(PyExc_RuntimeError, "this task belongs to the parent process: it does not survive os.fork()");
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this task belongs to the parent process: it does not survive os.fork()");
     throw PythonError();
 }
 
@@ -37,12 +37,18 @@ Ref completion_object(ModuleState& state, Handle<Completion> completion) {
 
 const char* name_of(Completion::State state) noexcept {
     switch (state) {
-        case Completion::State::pending: return "pending";
-        case Completion::State::running: return "running";
-        case Completion::State::succeeded: return "succeeded";
-        case Completion::State::failed: return "failed";
-        case Completion::State::cancelled: return "cancelled";
-        default: return "broken";
+        case Completion::State::pending:
+            return "pending";
+        case Completion::State::running:
+            return "running";
+        case Completion::State::succeeded:
+            return "succeeded";
+        case Completion::State::failed:
+            return "failed";
+        case Completion::State::cancelled:
+            return "cancelled";
+        default:
+            return "broken";
     }
 }
 
@@ -77,7 +83,8 @@ PyObject* completion_result(PyObject* self, PyObject* const* values, Py_ssize_t 
         const Arguments<1> arguments("result", {"timeout"}, 1, 0, values, given, nullptr);
         Completion& completion = usable(self);
         Patience patience;
-        if (!completion.done() && !parse_timeout(arguments[0], patience.deadline, patience.nowait)) return nullptr;
+        if (!completion.done() && !parse_timeout(arguments[0], patience.deadline, patience.nowait))
+            return nullptr;
         const Status status = wait_done(completion, patience);
         if (status == Status::interrupted) return nullptr;
         if (status == Status::timeout) {
@@ -96,7 +103,9 @@ PyObject* completion_cancel(PyObject* self, PyObject*) {
     return guarded<PyObject*>(nullptr, [&] { return PyBool_FromLong(usable(self).cancel()); });
 }
 
-PyObject* completion_done(PyObject* self, PyObject*) { return PyBool_FromLong(fields(self)->completion->done()); }
+PyObject* completion_done(PyObject* self, PyObject*) {
+    return PyBool_FromLong(fields(self)->completion->done());
+}
 
 PyObject* completion_state(PyObject* self, void*) {
     return PyUnicode_FromString(name_of(fields(self)->completion->state()));
@@ -139,8 +148,10 @@ void completion_dealloc(PyObject* self) {
 }
 
 PyMethodDef completion_methods[] = {
-    {"result", as_function(completion_result), METH_FASTCALL, "result($self, timeout=None, /)\n--\n\n(state, value), waiting for them."},
-    {"cancel", completion_cancel, METH_NOARGS, "cancel($self, /)\n--\n\nCancel the task if it has not started."},
+    {"result", as_function(completion_result), METH_FASTCALL,
+     "result($self, timeout=None, /)\n--\n\n(state, value), waiting for them."},
+    {"cancel", completion_cancel, METH_NOARGS,
+     "cancel($self, /)\n--\n\nCancel the task if it has not started."},
     {"done", completion_done, METH_NOARGS, "done($self, /)\n--\n\nWhether there is an outcome."},
     {"subscribe", as_function(completion_subscribe), METH_FASTCALL,
      "subscribe($self, channel, note, /)\n--\n\nSend note to the channel when there is an outcome."},
@@ -250,7 +261,8 @@ void run_task(const Worker& worker, Message message, Runner& runner) {
 PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<3> arguments("_submit", {"channel", "task", "lend_from"}, 3, 3, values, given, nullptr);
+        const Arguments<3> arguments("_submit", {"channel", "task", "lend_from"}, 3, 3, values, given,
+                                     nullptr);
         Channel& channel = channel_argument(state, arguments[0]);
         const Py_ssize_t lend_from = PyLong_AsSsize_t(arguments[2]);
         if (lend_from == -1 && PyErr_Occurred()) return nullptr;
@@ -269,7 +281,8 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<6> arguments("_work", {"channel", "functions", "resolve", "describe", "limit", "lend_from"}, 6,
+        const Arguments<6> arguments("_work",
+                                     {"channel", "functions", "resolve", "describe", "limit", "lend_from"}, 6,
                                      6, values, given, nullptr);
         const Worker worker{state,        channel_argument(state, arguments[0]), arguments[1], arguments[2],
                             arguments[3], PyLong_AsSsize_t(arguments[5])};

@@ -76,7 +76,8 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
             if (!view) throw PythonError();
             return view;
         }
-        case PartKind::view: return make_view(state, decode_buffer(state, at, message.take_lease(part.index)));
+        case PartKind::view:
+            return make_view(state, decode_buffer(state, at, message.take_lease(part.index)));
         case PartKind::end: {
             const Rider& rider = message.riders()[part.index];
             auto& channel = static_cast<Channel&>(rider.object());

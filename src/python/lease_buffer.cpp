@@ -111,8 +111,8 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept {
 }
 
 LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
-    auto* lease = new PythonLease(this_owner(state), nullptr, *buffer, static_cast<std::size_t>(buffer->len),
-                                  terms);
+    auto* lease =
+        new PythonLease(this_owner(state), nullptr, *buffer, static_cast<std::size_t>(buffer->len), terms);
     buffer.release();
     return account(lease);
 }
@@ -135,10 +135,11 @@ void check_mapped(PyObject* root, const void* first, std::size_t nbytes) {
     if (!root || nbytes == 0 || !is_mmap(root)) return;
     const auto* const last = static_cast<const char*>(first) + (nbytes - 1);
     if (readable(last)) return;
-    PyErr_Format(PyExc_ValueError,
-                 "cannot send memory of a mapped file that has been truncated: its last byte lies past the end "
-                 "of the file, reading it would end the process (SIGBUS); map the file again (%R)",
-                 root);
+    PyErr_Format(
+        PyExc_ValueError,
+        "cannot send memory of a mapped file that has been truncated: its last byte lies past the end "
+        "of the file, reading it would end the process (SIGBUS); map the file again (%R)",
+        root);
     throw PythonError();
 }
 

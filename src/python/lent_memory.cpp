@@ -83,8 +83,9 @@ PyObject* repr(PyObject* self) {
 // memoryview asks its exporter before it hashes bytes (Objects/memoryobject.c, memory_hash).
 Py_hash_t hash(PyObject* self) {
     if (lent(self)->content == Content::fixed) return PyObject_GenericHash(self);
-    PyErr_SetString(PyExc_ValueError,
-                    "cannot hash memory that the interpreter that lends it can still write: hash bytes(view)");
+    PyErr_SetString(
+        PyExc_ValueError,
+        "cannot hash memory that the interpreter that lends it can still write: hash bytes(view)");
     return -1;
 }
 

@@ -108,7 +108,8 @@ std::string path_of(const void* symbol) {
 PyObject* mark_interrupted(PyObject*, PyObject*) {
     const Ref names = Ref::steal(PyDict_New());
     if (!names || PyDict_SetItemString(names.get(), "__builtins__", PyEval_GetBuiltins()) < 0) return nullptr;
-    const Ref result = Ref::steal(PyRun_String("raise KeyboardInterrupt", Py_file_input, names.get(), names.get()));
+    const Ref result =
+        Ref::steal(PyRun_String("raise KeyboardInterrupt", Py_file_input, names.get(), names.get()));
     if (!result && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return nullptr;
     PyErr_Clear();
     Py_RETURN_NONE;

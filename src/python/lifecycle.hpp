@@ -8,8 +8,9 @@ namespace memchannel {
 // Enrolls this interpreter with the core and arranges for its end. False with an exception.
 bool begin_interpreter(PyObject* module, ModuleState& state) noexcept;
 
-// _mark_interrupted(): the process ends as one that SIGINT ended, whatever other interpreters ran since. CPython
-// keeps one flag for all of them and clears it whenever source is run (run_eval_code_obj in Python/pythonrun.c).
+// _mark_interrupted(): the process ends as one that SIGINT ended, whatever other interpreters ran since.
+// CPython keeps one flag for all of them and clears it whenever source is run (run_eval_code_obj in
+// Python/pythonrun.c).
 PyObject* mark_interrupted(PyObject* module, PyObject*);
 
 // Refuses a second copy of this library in the process: it would be a second, deaf core. False with

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "errors.hpp"
-#include "numpy_abi.hpp"
 #include "lent_memory.hpp"
+#include "numpy_abi.hpp"
 
 namespace memchannel {
 
@@ -157,7 +157,7 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
         const auto size = static_cast<Py_ssize_t>(block->nbytes());
         const Py_ssize_t one = 1;
         Ref memory = make_lent_memory(state, LeaseRef(std::move(part)),
-                                   Layout{block->data(), size, 1, 1, &size, &one, "B", Access::write});
+                                      Layout{block->data(), size, 1, 1, &size, &one, "B", Access::write});
         Ref claimed = Ref::steal(numpy->new_from_descr(numpy->array_type, Py_NewRef(fields->descr),
                                                        fields->nd, fields->dimensions, fields->strides,
                                                        fields->data, array_writeable, nullptr));

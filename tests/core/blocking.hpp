@@ -89,8 +89,8 @@ inline Select::Case send_case(const Handle<Channel>& channel, std::uint64_t numb
     return {channel, Side::send, numbered(number)};
 }
 
-inline Status select(OwnerId who, std::span<Select::Case> cases, std::uint32_t& chosen, std::uint64_t seed = 1,
-                     Deadline deadline = Deadline::never()) {
+inline Status select(OwnerId who, std::span<Select::Case> cases, std::uint32_t& chosen,
+                     std::uint64_t seed = 1, Deadline deadline = Deadline::never()) {
     Select call(who, cases, seed);
     Status status = call.try_now(chosen);
     if (status != Status::empty) return status;

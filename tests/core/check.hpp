@@ -47,8 +47,8 @@ struct Registration {
 }
 
 inline const char* name_of(memchannel::Status status) {
-    static constexpr const char* names[] = {"ok",       "empty",   "full",        "parked", "retry",
-                                            "closed",   "ended",   "broken",      "poisoned", "timeout",
+    static constexpr const char* names[] = {"ok",          "empty",  "full",   "parked",   "retry",
+                                            "closed",      "ended",  "broken", "poisoned", "timeout",
                                             "interrupted", "ending", "misused"};
     const auto index = static_cast<std::size_t>(status);
     return index < std::size(names) ? names[index] : "?";
@@ -113,7 +113,7 @@ inline int run(int count, char** arguments) {
 #define CHECK_EQ(a, b) check::equal(a, b, "CHECK_EQ(" #a ", " #b ")", __FILE__, __LINE__)
 #define FAIL(text) check::fail(__FILE__, __LINE__, text)
 
-#define TEST(name)                                                     \
-    static void test_##name();                                         \
+#define TEST(name)                                                        \
+    static void test_##name();                                            \
     static const check::Registration register_##name(#name, test_##name); \
     static void test_##name()

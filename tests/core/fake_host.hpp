@@ -1,5 +1,5 @@
-// A runtime for the core's tests: interpreters with a mutex as their GIL, and threads that are attached to one
-// of them or to none. It asserts the rules that the core promises to keep.
+// A runtime for the core's tests: interpreters with a mutex as their GIL, and threads that are attached to
+// one of them or to none. It asserts the rules that the core promises to keep.
 #pragma once
 
 #include <pthread.h>

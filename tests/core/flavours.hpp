@@ -25,7 +25,7 @@ inline std::size_t places(std::size_t capacity) { return capacity == unlimited ?
 
 }  // namespace fake
 
-#define FLAVOUR_TEST(name)                                                           \
-    static void test_##name(std::size_t);                                            \
-    static const fake::FlavourRegistration register_##name(#name, test_##name);      \
+#define FLAVOUR_TEST(name)                                                      \
+    static void test_##name(std::size_t);                                       \
+    static const fake::FlavourRegistration register_##name(#name, test_##name); \
     static void test_##name([[maybe_unused]] std::size_t capacity)

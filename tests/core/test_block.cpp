@@ -29,7 +29,9 @@ bool share_a_byte(const Extent& a, const Extent& b) {
 }
 
 Extent random_extent(std::mt19937& random) {
-    const auto below = [&](std::size_t end) { return std::uniform_int_distribution<std::size_t>(0, end - 1)(random); };
+    const auto below = [&](std::size_t end) {
+        return std::uniform_int_distribution<std::size_t>(0, end - 1)(random);
+    };
     Extent extent;
     extent.low = below(40);
     extent.high = extent.low + below(40);
@@ -78,7 +80,8 @@ TEST(extents_of_one_period_overlap_exactly_when_they_share_a_byte) {
             for (std::size_t b = a + 1; b <= period; ++b) {
                 for (std::size_t c = 0; c < period; ++c) {
                     for (std::size_t d = c + 1; d <= period; ++d) {
-                        CHECK_EQ(column(a, b).may_overlap(column(c, d)), share_a_byte(column(a, b), column(c, d)));
+                        CHECK_EQ(column(a, b).may_overlap(column(c, d)),
+                                 share_a_byte(column(a, b), column(c, d)));
                     }
                 }
             }
@@ -187,11 +190,13 @@ TEST(claims_of_many_threads_are_exclusive) {
             std::mt19937 random(seed);
             for (int i = 0; i < 3000; ++i) {
                 const std::size_t low = random() % 8 * 8, high = low + 8 * (1 + random() % 2);
-                Handle<WritablePart> part = WritablePart::claim(block, {low, std::min<std::size_t>(high, 64)});
+                Handle<WritablePart> part =
+                    WritablePart::claim(block, {low, std::min<std::size_t>(high, 64)});
                 if (!part) continue;
                 ++got;
                 // Plain writes: two holders of one byte are a data race that ThreadSanitizer reports.
-                std::memset(block->data() + low, static_cast<int>(seed), std::min<std::size_t>(high, 64) - low);
+                std::memset(block->data() + low, static_cast<int>(seed),
+                            std::min<std::size_t>(high, 64) - low);
                 for (std::size_t at = low; at < std::min<std::size_t>(high, 64); ++at)
                     CHECK_EQ(std::to_integer<unsigned>(block->data()[at]), seed);
             }

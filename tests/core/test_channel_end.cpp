@@ -52,7 +52,8 @@ std::vector<std::byte> reason() { return {std::byte{1}, std::byte{2}, std::byte{
 
 }  // namespace
 
-// --- association ----------------------------------------------------------------------------------------------
+// --- association
+// ----------------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(close_tells_whether_the_interpreter_was_associated) {
     Handle<Channel> channel = make_channel(capacity);
@@ -153,7 +154,8 @@ FLAVOUR_TEST(an_end_that_gets_lost_on_the_way_ends_its_side) {
     CHECK(channel->statistics().recv_over);
 }
 
-// --- close -------------------------------------------------------------------------------------------------------
+// --- close
+// -------------------------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(close_wakes_the_calls_of_its_interpreter_only) {
     Handle<Channel> channel = make_channel(capacity);
@@ -226,7 +228,8 @@ FLAVOUR_TEST(what_ends_with_a_close_ends_outside_the_lock) {
     host().probe(nullptr);
 }
 
-// --- poison ------------------------------------------------------------------------------------------------------
+// --- poison
+// ------------------------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(poison_meets_present_and_future_calls) {
     Handle<Channel> channel = make_channel(capacity);
@@ -282,7 +285,8 @@ FLAVOUR_TEST(poison_takes_grants_back) {
     CHECK_EQ(pending.finish(), Status::retry);
 }
 
-// --- the end of an interpreter --------------------------------------------------------------------------------------
+// --- the end of an interpreter
+// --------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(the_end_of_an_interpreter_wakes_its_receivers_and_ends_its_side) {
     Handle<Channel> channel = make_channel(capacity);
@@ -377,7 +381,8 @@ FLAVOUR_TEST(a_call_of_an_ended_interpreter_leaves_nothing_in_line) {
     for (std::size_t i = 0; i < capacity; ++i) CHECK_EQ(recv_number(*channel, receiver), i);
 }
 
-// --- grants --------------------------------------------------------------------------------------------------------
+// --- grants
+// --------------------------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(a_withdrawn_grant_goes_to_the_next_in_line) {
     Handle<Channel> channel = make_channel(capacity);

@@ -11,7 +11,9 @@ namespace {
 class Passenger final : public Transferable {
    public:
     explicit Passenger(std::atomic<int>& alive) noexcept : alive_(alive) { ++alive_; }
-    void packed(Side side) noexcept override { ++(side == Side::recv ? recv : side == Side::send ? send : both); }
+    void packed(Side side) noexcept override {
+        ++(side == Side::recv ? recv : side == Side::send ? send : both);
+    }
     void unpacked(Side side) noexcept override {
         --(side == Side::recv ? recv : side == Side::send ? send : both);
     }
@@ -61,7 +63,9 @@ TEST(header_and_leases_do_not_overlap) {
 TEST(sizes_that_do_not_fit_are_refused) {
     constexpr std::size_t most = std::numeric_limits<std::uint32_t>::max();
     const std::array<std::pair<std::size_t, std::size_t>, 4> sizes{
-        {{most + 1, 0}, {0, most / sizeof(Lease*) + 1}, {std::numeric_limits<std::size_t>::max(), 1},
+        {{most + 1, 0},
+         {0, most / sizeof(Lease*) + 1},
+         {std::numeric_limits<std::size_t>::max(), 1},
          {0, std::numeric_limits<std::size_t>::max()}}};
     for (const auto& [header, leases] : sizes) {
         bool refused = false;

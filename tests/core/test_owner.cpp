@@ -146,8 +146,7 @@ TEST(the_reaper_blocks_all_signals) {
         if (name != "memchannel-reap") continue;
         found = true;
         const unsigned long long mask = std::stoull(blocked, nullptr, 16);
-        for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGALRM, SIGCHLD})
-            CHECK(mask >> (signal - 1) & 1);
+        for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGALRM, SIGCHLD}) CHECK(mask >> (signal - 1) & 1);
     }
     CHECK(found);
     sigset_t mine;

@@ -25,7 +25,8 @@ void put_end(Channel& carrier, const Handle<Channel>& channel, Side side = Side:
 
 }  // namespace
 
-// --- forked children; first, while the process has one thread -----------------------------------------------------
+// --- forked children; first, while the process has one thread
+// -----------------------------------------------------
 
 TEST(a_forked_child_owns_nothing_of_its_parent) {
     fake::Interpreter& owner = host().create();
@@ -94,7 +95,8 @@ TEST(a_grandchild_is_told_from_its_parent_too) {
     CHECK_EQ(status, 0);
 }
 
-// --- the table --------------------------------------------------------------------------------------------------------
+// --- the table
+// --------------------------------------------------------------------------------------------------------
 
 TEST(channels_are_found_by_id_as_long_as_they_live) {
     const std::size_t before = table().size();
@@ -160,7 +162,8 @@ TEST(looking_up_races_with_the_last_drop) {
     }
 }
 
-// --- the collection ---------------------------------------------------------------------------------------------------
+// --- the collection
+// ---------------------------------------------------------------------------------------------------
 
 TEST(a_channel_in_its_own_queue_is_collected) {
     const std::size_t before = table().size();

@@ -205,7 +205,8 @@ TEST(an_ending_interpreter_decides_its_selects) {
     CHECK_EQ(full->statistics().waiting_senders, 0u);
 }
 
-// --- the same channel more than once -----------------------------------------------------------------------------
+// --- the same channel more than once
+// -----------------------------------------------------------------------------
 
 FLAVOUR_TEST(a_select_does_not_meet_itself) {
     const OwnerId who = new_id(), other = new_id();
@@ -278,7 +279,8 @@ FLAVOUR_TEST(a_channel_twice_sends_one_message) {
     CHECK_EQ(channel->statistics().waiting_senders, 0u);
 }
 
-// --- selects on both sides ------------------------------------------------------------------------------------------
+// --- selects on both sides
+// ------------------------------------------------------------------------------------------
 
 TEST(two_selects_meet_in_a_rendezvous) {
     const OwnerId one = new_id(), two = new_id();
@@ -342,7 +344,8 @@ FLAVOUR_TEST(every_message_is_selected_once) {
     for (std::uint64_t i = 0; i < count; ++i) CHECK_EQ(all[i], i);
 }
 
-// --- giving up ----------------------------------------------------------------------------------------------------------
+// --- giving up
+// ----------------------------------------------------------------------------------------------------------
 
 FLAVOUR_TEST(a_select_that_gives_up_passes_its_grant_on) {
     const OwnerId who = new_id(), sender = new_id();

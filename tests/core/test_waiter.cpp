@@ -74,7 +74,9 @@ TEST(a_parked_call_is_woken_and_one_settler_wins) {
             });
         }
         CHECK_EQ(waiter.wait(Deadline::never(), no_spin), Status::ok);
-        { std::lock_guard guard(lock); }
+        {
+            std::lock_guard guard(lock);
+        }
         for (auto& settler : settlers) settler.join();
         CHECK_EQ(winners.load(), 1 + static_cast<int>(waiter.settlement().index) * 16);
     }
@@ -92,7 +94,9 @@ TEST(begin_again_forgets_all_of_it) {
             waiter.settle(Status::ok, 3);
         });
         CHECK_EQ(waiter.wait(Deadline::never(), no_spin), Status::ok);
-        { std::lock_guard guard(lock); }
+        {
+            std::lock_guard guard(lock);
+        }
         settler.join();
         waiter.begin_again();
         CHECK(!waiter.settled());
@@ -130,7 +134,9 @@ TEST(signals_interrupt_a_parked_call_and_lose_no_settlement) {
             ++interrupted;
         }
         CHECK(waiter.settled());
-        { std::lock_guard guard(lock); }
+        {
+            std::lock_guard guard(lock);
+        }
         settler.join();
         done = true;
         signaller.join();
@@ -283,7 +289,8 @@ TEST(entries_leave_a_queue_from_anywhere_and_once) {
     Waiter waiter(1, "recv", 1);
     std::array<Entry, 5> entries;
     for (Entry& entry : entries) entry.waiter = &waiter;
-    for (const auto& order : {std::array{0, 1, 2, 3, 4}, std::array{4, 3, 2, 1, 0}, std::array{2, 0, 4, 1, 3}}) {
+    for (const auto& order :
+         {std::array{0, 1, 2, 3, 4}, std::array{4, 3, 2, 1, 0}, std::array{2, 0, 4, 1, 3}}) {
         EntryQueue queue, other;
         for (Entry& entry : entries) queue.push_back(entry);
         std::size_t left = entries.size();

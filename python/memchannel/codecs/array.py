@@ -36,7 +36,8 @@ def import_numpy() -> bool:
     except ImportError as exc:
         raise ImportError(
             "this interpreter cannot import NumPy, which receiving an array needs: make the interpreter with "
-            "memchannel.interpreters.create(packages=('numpy',)), or call memchannel.images.enable('numpy') in it"
+            "memchannel.interpreters.create(packages=('numpy',)), or call memchannel.images.enable('numpy') "
+            "in it"
         ) from exc
     return True
 
@@ -64,7 +65,7 @@ def prepare(obj: object) -> NDArray[Any]:
     ):
         array = np.asarray(obj)
     elif hasattr(obj, "__dlpack__"):
-        array = np.from_dlpack(obj)  # type: ignore[arg-type]
+        array = np.from_dlpack(obj)
     else:
         raise _refuse(
             obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__"

@@ -40,7 +40,7 @@ def _item(index: int) -> object:
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, items: list[Any], lend_from: int) -> None:
         def take_buffer(buffer: pickle.PickleBuffer) -> bool:
-            # No method: the pickler would hold itself, and the items with it, until the next garbage collection.
+            # No method: the pickler would hold itself, and the items, until the next garbage collection.
             with memoryview(buffer) as view:
                 if view.nbytes < lend_from:
                     _core._count_copied(view.nbytes)
