@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -498,6 +499,7 @@ class TestProcess:
 
     def test_progress_on_a_terminal(self, module: str) -> None:
         read_terminal, write_terminal = pty.openpty()
+        termios.tcsetwinsize(write_terminal, (24, 80))
         child = subprocess.Popen(
             [sys.executable, "-m", "memchannel", "map", "data.npy", f"{module}:total", "--blocks", "5"],
             stdout=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _interpreters
 import functools
+import gc
 import os
 import pickle
 import signal
@@ -285,10 +286,11 @@ def test_ends_travel_by_interpreter_call(interp: Interpreter) -> None:
 @pytest.mark.parametrize("what", [double, "value"], ids=["function", "source"])
 @pytest.mark.parametrize("thread", [False, True])
 def test_a_value_that_cannot_be_shared_is_named(interp: Interpreter, what: Any, thread: bool) -> None:
+    before = memchannel.stats().channels
     pattern = "^'value' cannot be shared: item 'here', item 0: cannot pickle '_thread.lock' object"
     with pytest.raises(ValueError, match=pattern):
         run(interp, what, good=1, value=lock_inside(), thread=thread)
-    assert memchannel.stats().channels == 0
+    assert memchannel.stats().channels == before
     assert run(interp, "pass").completed
 
 
@@ -516,6 +518,7 @@ def test_the_result_shows_what_matters(interp: Interpreter) -> None:
 
 def test_nothing_stays_behind(shared_interp: Interpreter) -> None:
     array = np.ones(100_000)
+    gc.collect()
     before = memchannel.stats()
     threads = threading.active_count()
     for thread in (False, True):
@@ -524,5 +527,8 @@ def test_nothing_stays_behind(shared_interp: Interpreter) -> None:
         with pytest.raises(ValueError, match="cannot be shared"):
             run(shared_interp, double, value=lock_inside(), thread=thread)
     after = memchannel.stats()
-    assert (after.live, after.channels, after.waiting) == (before.live, before.channels, 0)
+    # Not more; what earlier tests left behind may go meanwhile.
+    assert after.live <= before.live
+    assert after.channels <= before.channels
+    assert after.waiting <= before.waiting
     assert threading.active_count() == threads

@@ -87,7 +87,9 @@ def test_files_stay_short() -> None:
         for path in own_files()
         if path.suffix in {".cpp", ".hpp", ".py", ".pyi", ".sh"} or path.name == "dev"
     }
-    assert {name: lines for name, lines in lengths.items() if lines > TOO_LONG} == {}
+    # A file of tests may list twice as many cases.
+    limits = {name: TOO_LONG * (2 if name.startswith("tests/") else 1) for name in lengths}
+    assert {name: lines for name, lines in lengths.items() if lines > limits[name]} == {}
 
 
 # What means nothing to a reader of the project: how, where and by whom it was worked on.

@@ -92,6 +92,10 @@ RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
         PyErr_SetString(PyExc_TypeError, "copy= and as_view= are for an ArrayChannel only");
         throw PythonError();
     }
+    if (copy && as_view) {
+        PyErr_SetString(PyExc_ValueError, "copy=True and as_view=True exclude each other");
+        throw PythonError();
+    }
     if (as_view) {
         // Before a message is taken: nothing is lost.
         PyErr_SetString(
