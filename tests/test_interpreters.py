@@ -655,6 +655,45 @@ def test_interpreters_of_interpreters_end_with_them() -> None:
     assert out == "3\n1\n"
 
 
+def test_one_that_knows_itself_ends_like_others() -> None:
+    """CPython crashes when an interpreter holds the last reference to itself; ours is none."""
+    out = succeeds(
+        """
+        import gc
+        from memchannel import interpreters
+        source = "from memchannel.interpreters import get_current, list_all; me = get_current(), list_all()"
+        dropped = interpreters.create(packages=None)
+        interpreters.run(dropped, source).check()
+        del dropped
+        gc.collect()
+        print(len(interpreters.list_all()))
+        left = interpreters.create(packages=None)
+        interpreters.run(left, source).check()
+        """
+    )
+    assert out == "1\n"
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_the_last_reference_may_go_in_another_interpreter(interp: Interpreter, thread: bool) -> None:
+    def make() -> int:
+        import gc
+
+        from memchannel import interpreters
+
+        gc.disable()
+        made = interpreters.create(packages=None)
+        interpreters.run(made, "import json").check()
+        cycle: list[Any] = [made]
+        cycle.append(cycle)
+        return made.id
+
+    number = run(interp, make).check().value
+    assert exists(number)
+    run(interp, "import gc; gc.enable(); gc.collect()", thread=thread).check()
+    assert not exists(number)
+
+
 @pytest.mark.slow
 def test_many_in_sequence() -> None:
     """A hundred of them leave no thread, descriptor or interpreter behind."""

@@ -62,8 +62,8 @@ class _Terms(NamedTuple):
 _made: weakref.WeakKeyDictionary[Interpreter, _Terms] = weakref.WeakKeyDictionary()
 _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
-_daemonic: set[int] = set()
-"""Those that allow daemon threads: dropping the last reference does not end them."""
+_numbers_made: set[int] = set()
+"""All that this interpreter made and did not close, whether or not they ended by themselves."""
 _lock = threading.Lock()
 _parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
@@ -146,7 +146,7 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
     if allow_daemon_threads:
         _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
-        _daemonic.add(number)
+    _numbers_made.add(number)
     return Interpreter(number)
 
 
@@ -228,7 +228,7 @@ def _close_all() -> None:
     # Registered after the core's own callback, so it runs before it: the core can still give memory back.
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
-    for number in _daemonic | {interpreter.id for interpreter in _made}:
+    for number in sorted(_numbers_made):
         try:
             if not _interpreters.is_running(number) and not _daemon_threads(number):
                 _interpreters.destroy(number)
@@ -263,12 +263,19 @@ def _numbers() -> Iterator[int]:
             yield number
 
 
+def _open(number: int) -> Interpreter:
+    if number == _interpreters.get_current()[0]:
+        # CPython crashes when an interpreter that holds the last reference to itself is to end.
+        return Interpreter(number, _ownsref=False)
+    return Interpreter(number)
+
+
 def list_all() -> list[Interpreter]:
     """Return all interpreters of the process, the main one first; those parked for reuse count as closed."""
     found = []
     for number in _numbers():
         try:
-            found.append(Interpreter(number))
+            found.append(_open(number))
         except _interpreters.InterpreterNotFoundError:  # ended meanwhile
             continue
     return found
@@ -276,12 +283,12 @@ def list_all() -> list[Interpreter]:
 
 def get_current() -> Interpreter:
     """Return the interpreter that runs this."""
-    return Interpreter(_interpreters.get_current()[0])
+    return _open(_interpreters.get_current()[0])
 
 
 def get_main() -> Interpreter:
     """Return the main interpreter."""
-    return Interpreter(_interpreters.get_main()[0])
+    return _open(_interpreters.get_main()[0])
 
 
 def is_running(interpreter: Interpreter) -> bool:
@@ -350,7 +357,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     _refuse_busy(interpreter)  # others had time to use it
     interpreter.close()
     _made.pop(interpreter, None)
-    _daemonic.discard(interpreter.id)
+    _numbers_made.discard(interpreter.id)
 
 
 def _refuse_busy(interpreter: Interpreter) -> None:
