@@ -229,7 +229,8 @@ def test_folder_for_temporary_files_mounted_noexec(tmp_path: Path) -> None:
             (None, b"/", None, MS_PRIVATE | MS_REC, None),
             (b"tmpfs", sys.argv[2].encode(), b"tmpfs", MS_NOEXEC, None),
         ):
-            if libc.mount(*call) != 0:
+            # In a root folder that was changed into, "/" is no mount point and has no propagation to stop.
+            if libc.mount(*call) != 0 and (call[1] != b"/" or ctypes.get_errno() != 22):
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         from image_support import Isolated, without_places
         with Isolated("barred", path=[Path(sys.argv[1])]) as interpreter:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,9 @@ def _collect(
             )
             for block in blocks:
                 _take(results, block, assembly, args)
+        except BrokenExecutor as error:
+            # A worker could not start, before the first result was asked for.
+            raise CommandError(f"{args.function} cannot run: {error}", FAILURE) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
