@@ -222,4 +222,12 @@ def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
     except ImportError as exc:
         raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
 
-    return iter(tqdm(results, total=total, unit="block"))
+    def shown() -> Iterator[Any]:
+        with tqdm(total=total, unit="block") as bar:
+            for result in results:
+                bar.update()
+                if bar.n == total:
+                    bar.refresh()  # whoever counts the blocks does not ask for more
+                yield result
+
+    return shown()
