@@ -18,6 +18,27 @@ def send_spam(end: Any) -> None:
     end.send(b"spam")
 
 
+def report(end: Any, value: Any) -> None:
+    end.send(value)
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def current_id() -> int:
+    from memchannel import interpreters
+
+    return interpreters.get_current().id
+
+
+def busy_until(begun: Any, go_on: Any) -> str:
+    begun.send(1)
+    while go_on.recv_nowait() is None:
+        pass
+    return "done"
+
+
 class Point:
     def __init__(self, x: int, y: int) -> None:
         self.x, self.y = x, y

@@ -113,6 +113,7 @@ def _work(requests: int) -> tuple[Request | None, Outcome]:
     completed, value, exception = False, None, None
     try:
         with streams.redirected():
+            _core._run_callbacks()
             value = _perform(request)
         completed = True
     except BaseException as exc:
@@ -154,3 +155,4 @@ def serve(requests: int, answers: int, interruptible: bool) -> None:
     """Carry out the request that is in one channel, and answer through the other; its id names the work."""
     request, outcome = _work_armed(requests, answers) if interruptible else _work(requests)
     _core.SendChannel(answers).send(_packed(request, outcome))
+    _core._run_callbacks()

@@ -12,6 +12,8 @@ import warnings
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from memchannel import _core
+
 __all__ = ["Settings", "clean", "current_settings", "set_up"]
 
 _fresh_modules: frozenset[str] = frozenset()
@@ -123,8 +125,8 @@ def _own_threads() -> list[str]:
 def clean() -> None:
     """Forget what was run here, so that the interpreter is as good as new.
 
-    Forgotten are names of ``__main__``, users' own modules, hooks and streams of `sys`, warnings filters,
-    garbage. Modules of the standard library and of installed packages stay, with what they remember: they are
+    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, hooks and
+    streams of `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with what they remember: they are
     what makes a reused interpreter cheap.
 
     Raises
@@ -134,6 +136,7 @@ def clean() -> None:
     """
     if threads := _own_threads():
         raise RuntimeError(f"threads are running: {', '.join(threads)}")
+    _core._forget_callbacks()
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:
         del main[name]

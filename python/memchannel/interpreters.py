@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core, images
 from memchannel._setup import current_settings
-from memchannel.run import RunResult, run
+from memchannel.run import RunResult, call_soon, run
 
 if sys.version_info >= (3, 14):
     from concurrent.interpreters import Interpreter
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Interpreter",
     "RunResult",
+    "call_soon",
     "close",
     "create",
     "get_current",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _interpreters
+import pickle
 import textwrap
 import threading
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from memchannel.exceptions import ExceptionSnapshot, restore
 if TYPE_CHECKING:
     from memchannel.interpreters import Interpreter
 
-__all__ = ["RunResult", "execute", "run"]
+__all__ = ["RunResult", "call_soon", "execute", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +111,31 @@ def _send_request(channel: _core.Channel[Any], request: Request) -> None:
     try:
         channel.send(object_codec.ByValue(request))
     except Exception as exc:
-        culprit = _culprit(request)
+        _raise_culprit(request.function, {repr(name): value for name, value in request.shared.items()}, exc)
+
+
+def _raise_culprit(
+    function: Callable[..., Any] | None, values: dict[str, object], failure: Exception
+) -> NoReturn:
+    """Raise the error that names what cannot be sent, or else the failure itself."""
+    culprit = _culprit(function, values)
+    try:
         if culprit is None:
-            raise
-        try:
-            raise culprit from exc
-        finally:
-            del culprit  # a name in a frame of its own traceback would keep the channels until a collection
+            raise failure
+        raise culprit from failure
+    finally:
+        # Names in a frame of their own traceback would keep the channels until a garbage collection.
+        del culprit, failure
 
 
-def _culprit(request: Request) -> Exception | None:
-    """Find out which part of a request cannot be sent."""
-    import pickle
-
-    if request.function is not None and (part := unpicklable_part(request.function)):
-        return pickle.PicklingError(f"{describe(request.function)} cannot be pickled: {part}")
-    for name, value in request.shared.items():
+def _culprit(function: Callable[..., Any] | None, values: dict[str, object]) -> Exception | None:
+    if function is not None and (part := unpicklable_part(function)):
+        return pickle.PicklingError(f"{describe(function)} cannot be pickled: {part}")
+    for name, value in values.items():
         try:
             _core.Channel().send(object_codec.ByValue(value))
         except Exception as exc:
-            return ValueError(f"{name!r} cannot be shared: {unpicklable_part(value) or exc}")
+            return ValueError(f"{name} cannot be shared: {unpicklable_part(value) or exc}")
     return None
 
 
@@ -314,3 +320,42 @@ def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Out
     if outcome.exception is not None and outcome.exception.type_name == "KeyboardInterrupt":
         raise restore(outcome.exception)
     return outcome  # what was interrupted dealt with that itself
+
+
+# ---- calling
+
+
+def call_soon(interp: Interpreter, function: Callable[..., object], /, *args: Any) -> None:
+    """Have another interpreter call a function soon, and do not wait for it.
+
+    It is called when that interpreter next waits in memchannel (a wait that goes on is woken for it), between
+    two tasks of a pool, or at the beginning or end of a `run`; in the order of the requests, on the thread that
+    waits. What it returns is dropped; what it raises is reported as `sys.unraisablehook` does. An interpreter
+    that ends, or is parked, forgets what was not called by then.
+
+    Parameters
+    ----------
+    interp : Interpreter
+        Any, the current and the main one included.
+    function : callable
+        Sent as `run` sends it.
+    *args
+        Its arguments.
+
+    Raises
+    ------
+    InterpreterNotFoundError
+        It was closed.
+    TypeError
+        Not callable.
+    pickle.PicklingError, ValueError
+        The function or an argument cannot be sent; the message names it.
+    """
+    if not callable(function):
+        raise TypeError(f"call_soon() takes a callable, not {function!r}")
+    _refuse_closed(interp.id)
+    _interpreters.is_running(interp.id)  # raises if there is none
+    try:
+        _core._call_soon(interp.id, (function, args))
+    except Exception as exc:
+        _raise_culprit(function, {f"argument {i}": value for i, value in enumerate(args)}, exc)

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 
+#include "callbacks.hpp"
 #include "channel_table.hpp"
 #include "interrupt.hpp"
 #include "owner.hpp"
@@ -19,6 +20,7 @@ struct Registry {
     ChannelTable channels;
     Spin completion_spin;  // one for all: each completion is awaited once
     InterruptTable interrupts;
+    CallbackTable callbacks;
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

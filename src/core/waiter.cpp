@@ -66,6 +66,18 @@ Status Waiter::wait(Deadline deadline, Spin* spin) noexcept {
     return park(deadline);
 }
 
+bool Waiter::nudge() noexcept {
+    if (notifier_) return false;  // it has no thread that could look around
+    // Sequentially consistent, here and in park(): either this sees it parked, or it sees the flag.
+    nudged_.store(true);
+    std::uint64_t expected = parked;
+    if (state_.compare_exchange_strong(expected, pending)) {
+        nudged_.store(false);  // before the post, which the waiting thread consumes before it goes on
+        sem_post(&semaphore_);
+    }
+    return phase(expected) != done;
+}
+
 bool Waiter::leave_to(Notifier& notifier, void* tag) noexcept {
     notifier_ = &notifier;
     tag_ = tag;
@@ -76,24 +88,28 @@ bool Waiter::leave_to(Notifier& notifier, void* tag) noexcept {
 
 Status Waiter::park(Deadline deadline) noexcept {
     std::uint64_t expected = pending;
-    if (!state_.compare_exchange_strong(expected, parked, std::memory_order_acq_rel)) return Status::ok;
-    int result;
-    if (deadline.is_never()) {
+    if (!state_.compare_exchange_strong(expected, parked)) return Status::ok;
+    int result = 0;
+    int error = 0;
+    if (nudged_.exchange(false)) {
+        result = -1;
+        error = EINTR;
+    } else if (deadline.is_never()) {
         result = sem_wait(&semaphore_);
     } else {
         // The monotonic clock: a step of the wall clock must not stretch or cut a time-out.
         const timespec until = deadline.as_timespec();
         result = sem_clockwait(&semaphore_, CLOCK_MONOTONIC, &until);
     }
-    if (result == 0) return Status::ok;
-    const int error = errno;
+    if (result == 0) return settled() ? Status::ok : Status::interrupted;  // settled, or nudged
+    if (error == 0) error = errno;
     expected = parked;
     if (!state_.compare_exchange_strong(expected, pending, std::memory_order_acq_rel)) {
-        // Settled meanwhile: its post is in the semaphore or about to be; consume it so that begin_again()
-        // works.
+        // Settled or nudged meanwhile: its post is in the semaphore or about to be; consume it so that
+        // begin_again() works.
         while (sem_wait(&semaphore_) != 0) {
         }
-        return Status::ok;
+        if (settled()) return Status::ok;
     }
     return error == ETIMEDOUT ? Status::timeout : Status::interrupted;
 }
@@ -163,6 +179,7 @@ void WaiterList::add(Waiter& waiter) noexcept {
     head_ = &waiter;
     ++size_;
     if (ended_.contains(waiter.interpreter())) waiter.settle(Status::ending, 0);
+    if (registry().callbacks.any(waiter.interpreter())) waiter.nudge();
 }
 
 void WaiterList::remove(Waiter& waiter) noexcept {
@@ -189,6 +206,13 @@ bool WaiterList::interrupt(OwnerId interpreter, pid_t thread) noexcept {
         }
     }
     return false;
+}
+
+void WaiterList::nudge(OwnerId interpreter) noexcept {
+    std::lock_guard lock(mutex_);
+    for (Waiter* waiter = head_; waiter; waiter = waiter->next_) {
+        if (waiter->interpreter() == interpreter && waiter->nudge()) return;
+    }
 }
 
 std::size_t WaiterList::size() const noexcept {

@@ -85,7 +85,10 @@ class Waiter {
     void enlist() noexcept;
     Waiting about() const;
 
+    bool nudge() noexcept;
+
     std::atomic<std::uint64_t> state_{pending};  // phase | status << 8 | index << 32
+    std::atomic<bool> nudged_{false};            // to be looked at once more before, or instead of, parking
     sem_t semaphore_;
     // All below but the links: the waiting thread, before it is listed.
     const OwnerId interpreter_;
@@ -114,6 +117,9 @@ class WaiterList {
     void end(OwnerId interpreter);
     // Settles the call that this thread is parked in, if any, with Status::interrupted.
     bool interrupt(OwnerId interpreter, pid_t thread) noexcept;
+    // Lets one parked call of the interpreter look around as after a signal, undecided as it is. One that is
+    // about to park does so before: add() looks whether callbacks are queued.
+    void nudge(OwnerId interpreter) noexcept;
     std::size_t size() const noexcept;
     std::vector<Waiting> snapshot() const;
 

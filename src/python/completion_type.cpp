@@ -1,6 +1,7 @@
 #include "completion_type.hpp"
 
 #include "arguments.hpp"
+#include "callbacks.hpp"
 #include "channel_types.hpp"
 #include "core/completion.hpp"
 #include "core/registry.hpp"
@@ -290,6 +291,7 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
         if (PyErr_Occurred() || !PyDict_Check(worker.functions)) return PyErr_BadInternalCall(), nullptr;
         Py_ssize_t done = 0;
         while (limit < 0 || done < limit) {
+            if (!run_callbacks()) return nullptr;
             Message message;
             const Status status = recv_message(worker.channel, message, Patience{});
             if (status == Status::interrupted) return nullptr;

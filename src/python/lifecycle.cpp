@@ -36,6 +36,7 @@ void end_interpreter(Ending& ending) noexcept {
     } catch (const std::bad_alloc&) {
         // Associations stay on the books of channels; no memory is touched by that.
     }
+    registry().callbacks.clear(ending.interpreter);
     registry().owners.end(*owner, ending.interpreter == 0);
     ending.anchor.drop(ending.state);
 }

@@ -3,6 +3,7 @@
 
 #include "arguments.hpp"
 #include "async_call.hpp"
+#include "callbacks.hpp"
 #include "channel_types.hpp"
 #include "completion_type.hpp"
 #include "end_docs.hpp"
@@ -78,6 +79,9 @@ PyMethodDef methods[] = {
     {"_disarm", disarm_interrupt, METH_O, nullptr},
     {"_interrupt", interrupt, METH_O, nullptr},
     {"_collect_garbage", collect_garbage, METH_O, nullptr},
+    {"_call_soon", as_function(call_soon), METH_FASTCALL, nullptr},
+    {"_run_callbacks", run_callbacks_now, METH_NOARGS, nullptr},
+    {"_forget_callbacks", forget_callbacks, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "callbacks.hpp"
 #include "core/registry.hpp"
 
 namespace memchannel {
@@ -151,7 +152,7 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
         if (status == Status::timeout && until == deadline) return status;
         // A real interruption opens the same gap again: one more early look after it.
         look_soon = serves_signals && status == Status::interrupted;
-        if (check_signals() < 0) return Status::interrupted;
+        if (check_signals() < 0 || !run_callbacks()) return Status::interrupted;
     }
 }
 
