@@ -8,7 +8,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from memchannel import _core
 from memchannel._remote import Outcome, Request
@@ -329,8 +329,8 @@ def call_soon(interp: Interpreter, function: Callable[..., object], /, *args: An
     """Have another interpreter call a function soon, and do not wait for it.
 
     It is called when that interpreter next waits in memchannel (a wait that goes on is woken for it), between
-    two tasks of a pool, or at the beginning or end of a `run`; in the order of the requests, on the thread that
-    waits. What it returns is dropped; what it raises is reported as `sys.unraisablehook` does. An interpreter
+    two tasks of a pool, or at the beginning or end of a `run`; in the order of the requests, on the thread
+    that waits. What it returns is dropped; what it raises is reported to `sys.unraisablehook`. An interpreter
     that ends, or is parked, forgets what was not called by then.
 
     Parameters
