@@ -125,9 +125,9 @@ def _own_threads() -> list[str]:
 def clean() -> None:
     """Forget what was run here, so that the interpreter is as good as new.
 
-    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, hooks and streams of
-    `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with what
-    they remember: they are what makes a reused interpreter cheap.
+    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, hooks and streams
+    of `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with
+    what they remember: they are what makes a reused interpreter cheap.
 
     Raises
     ------
