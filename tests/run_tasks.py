@@ -29,7 +29,7 @@ def fail(text: str) -> None:
 def current_id() -> int:
     from memchannel import interpreters
 
-    return interpreters.get_current().id
+    return int(interpreters.get_current().id)
 
 
 def busy_until(begun: Any, go_on: Any) -> str:

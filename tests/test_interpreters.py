@@ -686,7 +686,7 @@ def test_the_last_reference_may_go_in_another_interpreter(interp: Interpreter, t
         interpreters.run(made, "import json").check()
         cycle: list[Any] = [made]
         cycle.append(cycle)
-        return made.id
+        return int(made.id)
 
     number = run(interp, make).check().value
     assert exists(number)

@@ -244,6 +244,7 @@ def test_ends_travel(interp: Interpreter, thread: bool) -> None:
     run(interp, source, shared={"recv": recv}, send=send, thread=thread).check()
     with answers.recv() as view:
         assert bytes(view) == b"spam"
+        assert isinstance(view, memchannel.CrossInterpreterView)
         assert view.interpreter == interp.id
     assert interp.id in recv.interpreters
     assert interp.id in send.interpreters
@@ -277,6 +278,7 @@ def test_ends_travel_by_interpreter_call(interp: Interpreter) -> None:
     interp.call(send_spam, ch.ends[1])
     with ch.recv() as view:
         assert bytes(view) == b"spam"
+        assert isinstance(view, memchannel.CrossInterpreterView)
         assert view.interpreter == interp.id
 
 
