@@ -131,6 +131,7 @@ class FakeHost final : public Host {
         } catch (const std::bad_alloc&) {
             FAIL("no memory");
         }
+        registry().callbacks.clear(interpreter.id);
         registry().owners.end(*interpreter.owner, is_main);
         interpreter.ended = true;
         let_go();
