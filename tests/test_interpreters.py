@@ -5,6 +5,7 @@ from __future__ import annotations
 import _interpreters
 import gc
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -711,3 +712,12 @@ def test_many_in_sequence() -> None:
             interpreters.close(made)
         del made
     assert counts() == before
+
+
+def test_the_examples_of_the_documentation_run() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "interpreters.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    out = succeeds("\n".join(blocks))
+    assert "ZeroDivisionError: division by zero" in out
+    assert re.search(r"^1 view of interpreter \d+ is out \(channel \d+\)$", out, re.MULTILINE)
