@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import channel_support
+import interpreter_support
 import memchannel
+from memchannel import interpreters
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,17 @@ def neighbours() -> Iterator[list[channel_support.Neighbour]]:
 def neighbour(neighbours: list[channel_support.Neighbour]) -> channel_support.Neighbour:
     """One of them."""
     return neighbours[0]
+
+
+@pytest.fixture
+def interp() -> Iterator[interpreters.Interpreter]:
+    """A bare interpreter, closed afterwards unless the test did."""
+    made = interpreters.create(packages=None)
+    yield made
+    if interpreter_support.exists(made.id):
+        channel_support.wait_until(lambda: not interpreters.is_running(made))
+        gc.collect()
+        interpreters.close(made, timeout=channel_support.HANG)
 
 
 @pytest.fixture

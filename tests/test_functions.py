@@ -8,9 +8,7 @@ import json
 import linecache
 import operator
 import pickle
-import subprocess
 import sys
-import textwrap
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from interpreter_support import run_program
 from memchannel import interpreters
 from memchannel.codecs import functions
 from memchannel.codecs.functions import (
@@ -41,19 +40,6 @@ def interp() -> Iterator[Interpreter]:
     made = interpreters.create()
     yield made
     interpreters.close(made, timeout=60)
-
-
-def program(source: str) -> str:
-    """Run a script of its own, whose functions are those of a ``__main__``; returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(source)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 def load_module(path: Path, name: str) -> types.ModuleType:
@@ -91,7 +77,7 @@ def test_by_reference_needs_no_cloudpickle() -> None:
         dumps_by_value({"a": [1, (2.5, "x")], json.dumps: json.JSONDecoder})
         print("cloudpickle" in sys.modules)
     """
-    assert program(source) == "False\n"
+    assert run_program(source) == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +190,7 @@ def test_functions_and_classes_of_main() -> None:
         interpreters.close(interp)
         print("done")
     """
-    assert program(source) == "done\n"
+    assert run_program(source) == "done\n"
 
 
 def test_recursion_and_closures(interp: Interpreter) -> None:

@@ -1,18 +1,13 @@
-"""memchannel.interpreters: making, listing, reusing and closing interpreters."""
+"""memchannel.interpreters: making, listing and reusing interpreters."""
 
 from __future__ import annotations
 
 import _interpreters
-import gc
 import os
-import re
 import subprocess
 import sys
 import textwrap
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +15,12 @@ import numpy as np
 import pytest
 
 import memchannel
+from channel_support import HANG
+from interpreter_support import exists, value_of
 from memchannel import images, interpreters
 from memchannel.interpreters import Interpreter, run
 
 NotFoundError = _interpreters.InterpreterNotFoundError
-
-
-@pytest.fixture
-def interp() -> Iterator[Interpreter]:
-    """A bare interpreter, closed afterwards unless the test did."""
-    made = interpreters.create(packages=None)
-    yield made
-    if exists(made.id):
-        wait_until(lambda: not interpreters.is_running(made))
-        gc.collect()
-        interpreters.close(made, timeout=60)
-
-
-def exists(number: int) -> bool:
-    return number in [one for one, _ in _interpreters.list_all()]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread is about to do; pytest's own time limit catches hangs."""
-    while not condition():
-        time.sleep(0.001)
-
-
-def value_of(interpreter: Interpreter, expression: str) -> Any:
-    def evaluate(text: str) -> Any:
-        import __main__
-
-        return eval(text, vars(__main__))
-
-    return run(interpreter, evaluate, text=expression).check().value
-
-
-def large_array() -> np.ndarray[Any, Any]:
-    import numpy
-
-    return numpy.arange(100_000.0)
-
-
-def script(source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own; warnings are errors, a crash shows in the exit status."""
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(source), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def succeeds(source: str, *arguments: str) -> str:
-    done = script(source, *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 # ---- create
@@ -196,8 +140,7 @@ def test_what_cannot_be_set_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_too_little_memory_is_an_error_and_the_process_lives() -> None:
     pytest.importorskip("resource")
-    done = script(
-        """
+    source = """
         import resource
         from memchannel import interpreters
         def used():
@@ -217,7 +160,13 @@ def test_too_little_memory_is_an_error_and_the_process_lives() -> None:
         made.append(interpreters.create(packages=None))
         assert interpreters.run(made[-1], "x = 1").completed
         print(len(made) > 1)
-        """
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
     )
     # CPython reports on stderr what it could not do in the interpreter that failed.
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
@@ -274,202 +223,6 @@ def test_interpreters_make_and_list_interpreters(interp: Interpreter) -> None:
     assert (current, main) == (interp.id, 0)
     assert {0, interp.id, made} <= set(listed)
     assert not exists(made)
-
-
-# ---- closing
-
-
-def test_close(interp: Interpreter) -> None:
-    interpreters.close(interp)
-    assert not exists(interp.id)
-    assert interp not in interpreters.list_all()
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        interpreters.close,
-        lambda closed: run(closed, "x = 1"),
-        lambda closed: run(closed, "x = 1", thread=True),
-        interpreters.is_running,
-    ],
-    ids=["close", "run", "run in a thread", "is_running"],
-)
-def test_a_closed_interpreter_is_not_found(use: Callable[[Interpreter], object]) -> None:
-    closed = interpreters.create(packages=None)
-    interpreters.close(closed)
-    with pytest.raises(NotFoundError, match=str(closed.id)):
-        use(closed)
-
-
-def test_the_main_and_the_current_interpreter_are_not_closed(interp: Interpreter) -> None:
-    with pytest.raises(RuntimeError, match="main interpreter"):
-        interpreters.close(interpreters.get_main())
-
-    def close_yourself() -> None:
-        from memchannel import interpreters
-
-        interpreters.close(interpreters.get_current())
-
-    with pytest.raises(RuntimeError, match=f"interpreter {interp.id} is running"):
-        run(interp, close_yourself).check()
-
-
-def test_views_that_are_out_keep_it_open() -> None:
-    made = interpreters.create()
-    number = made.id
-    ch = memchannel.ArrayChannel()
-    run(made, "import numpy as np; array = np.arange(3.0); ch.send(array); ch.send(array[1:])", ch=ch).check()
-    one, two = ch.recv(), ch.recv()
-    with pytest.raises(BufferError, match=rf"^2 views of interpreter {number} are out \(channel {ch.id}\)$"):
-        interpreters.close(made)
-    del two
-    with pytest.raises(BufferError, match=rf"^1 view of interpreter {number} is out \(channel {ch.id}\)$"):
-        interpreters.close(made, timeout=0.01)
-    assert one.tolist() == [0, 1, 2]
-    del one
-    interpreters.close(made)
-    assert not exists(number)
-
-
-def test_views_over_several_channels_are_named() -> None:
-    made = interpreters.create(packages=None)
-    first, second = memchannel.MemChannel(), memchannel.MemChannel()
-    run(made, "first.send(b'1'); second.send(b'2')", first=first, second=second).check()
-    views = [first.recv(), second.recv()]
-    numbers = f"{first.id}, {second.id}"
-    with pytest.raises(
-        BufferError, match=rf"2 views of interpreter {made.id} are out \(channels {numbers}\)"
-    ):
-        interpreters.close(made)
-    for view in views:
-        view.release()
-    interpreters.close(made)
-
-
-@pytest.mark.parametrize("timeout", [60, None])
-def test_close_waits_for_views(timeout: float | None) -> None:
-    made = interpreters.create(packages=None)
-    ch = memchannel.MemChannel()
-    run(made, "ch.send(b'spam')", ch=ch).check()
-    view = ch.recv()
-
-    def give_back() -> None:
-        wait_until(lambda: any(one.operation == "close" for one in memchannel.dump_waits()))
-        view.release()
-
-    thread = threading.Thread(target=give_back)
-    thread.start()
-    interpreters.close(made, timeout=timeout)
-    thread.join()
-    assert not exists(made.id)
-
-
-@pytest.mark.parametrize(
-    ("timeout", "error"),
-    [(-1, ValueError), (float("nan"), ValueError), (1e300, OverflowError), ("1", TypeError)],
-)
-def test_close_refuses_bad_timeouts(interp: Interpreter, timeout: Any, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        interpreters.close(interp, timeout=timeout)
-    assert exists(interp.id)
-
-
-def test_views_in_garbage_are_collected_here() -> None:
-    made = interpreters.create(packages=None)
-    ch = memchannel.MemChannel()
-    run(made, "ch.send(b'spam')", ch=ch).check()
-    gc.disable()
-    try:
-        cycle: list[Any] = [ch.recv()]
-        cycle.append(cycle)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # an unreleased view, on purpose
-            del cycle
-            interpreters.close(made)
-    finally:
-        gc.enable()
-    assert not exists(made.id)
-
-
-def test_views_in_garbage_are_collected_in_idle_interpreters(interp: Interpreter) -> None:
-    made = interpreters.create(packages=None)
-    ch = memchannel.MemChannel()
-    run(made, "ch.send(b'spam')", ch=ch).check()
-    source = """
-        import gc, warnings
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.disable()
-        cycle = [ch.recv()]
-        cycle.append(cycle)
-        del cycle
-    """
-    run(interp, source, ch=ch).check()
-    assert memchannel.stats().live == 1
-    interpreters.close(made)
-    assert not exists(made.id)
-    assert not interpreters.is_running(interp)
-
-
-def test_a_view_keeps_an_interpreter_that_nobody_holds() -> None:
-    made = interpreters.create()
-    number = made.id
-    array = run(made, large_array).check().value
-    del made
-    gc.collect()
-    assert exists(number)
-    assert array.sum() == np.arange(100_000.0).sum()
-    abandoned = memchannel.stats().abandoned
-    del array
-    wait_until(lambda: not exists(number))
-    assert memchannel.stats().abandoned == abandoned
-
-
-def test_an_interpreter_that_nobody_holds_ends() -> None:
-    made = interpreters.create(packages=None)
-    number = made.id
-    run(made, "x = 1").check()
-    del made
-    gc.collect()
-    assert not exists(number)
-
-
-def test_threads_of_it_are_waited_for(interp: Interpreter, tmp_path: Path) -> None:
-    done = tmp_path / "done"
-    source = """
-        import threading, time
-        def work():
-            time.sleep(0.05)
-            open(path, "w").close()
-        threading.Thread(target=work).start()
-    """
-    run(interp, source, path=str(done)).check()
-    interpreters.close(interp)
-    assert done.exists()
-
-
-def test_daemon_threads_are_refused_by_default(interp: Interpreter) -> None:
-    result = run(interp, "import threading; threading.Thread(target=print, daemon=True).start()")
-    assert result.exception is not None
-    assert result.exception.type_name == "RuntimeError"
-
-
-def test_close_refuses_while_daemon_threads_run() -> None:
-    made = interpreters.create(packages=None, allow_daemon_threads=True)
-    source = """
-        import threading
-        stop = threading.Event()
-        thread = threading.Thread(target=stop.wait, name="background", daemon=True)
-        thread.start()
-    """
-    run(made, source).check()
-    with pytest.raises(
-        RuntimeError, match=f"daemon threads of interpreter {made.id} are running: background"
-    ):
-        interpreters.close(made)
-    run(made, "stop.set(); thread.join()").check()
-    interpreters.close(made)
-    assert not exists(made.id)
 
 
 # ---- reuse
@@ -576,148 +329,3 @@ def test_a_parked_one_closed_by_force_is_not_given_out() -> None:
     assert second.id != first.id
     assert run(second, "x = 1").completed
     interpreters.close(second)
-
-
-# ---- exit
-
-
-def test_exit_with_everything_open() -> None:
-    out = succeeds(
-        """
-        import numpy, memchannel
-        from memchannel import interpreters
-        def large():
-            import numpy
-            return numpy.ones(100_000)
-        open_one = interpreters.create()
-        view = interpreters.run(open_one, large).check().value
-        holder = interpreters.create(packages=None)
-        interpreters.run(holder, "kept = buffer", buffer=b"x" * 100_000).check()
-        parked = interpreters.create(reuse=True)
-        interpreters.close(parked)
-        ch = memchannel.MemChannel()
-        interpreters.run(holder, "ch.send(b'spam')", ch=ch).check()
-        print(view.sum())
-        """
-    )
-    assert out == "100000.0\n"
-
-
-def test_exit_with_a_daemon_thread() -> None:
-    out = succeeds(
-        """
-        import sys, warnings
-        from memchannel import interpreters
-        made = interpreters.create(packages=None, allow_daemon_threads=True)
-        source = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
-        interpreters.run(made, source).check()
-        # CPython 3.14 tells that the interpreter is left; nothing may end it while its thread runs.
-        warnings.filterwarnings("ignore", "remaining subinterpreters")
-        print("end")
-        """
-    )
-    assert out == "end\n"
-
-
-def test_dropping_one_whose_daemon_thread_runs_is_safe() -> None:
-    out = succeeds(
-        """
-        import gc, warnings
-        from memchannel import interpreters
-        made = interpreters.create(packages=None, allow_daemon_threads=True)
-        source = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
-        interpreters.run(made, source).check()
-        del made
-        gc.collect()
-        warnings.filterwarnings("ignore", "remaining subinterpreters")
-        print(len(interpreters.list_all()))
-        """
-    )
-    assert out == "2\n"
-
-
-def test_interpreters_of_interpreters_end_with_them() -> None:
-    out = succeeds(
-        """
-        from memchannel import interpreters
-        def inside():
-            import __main__
-            from memchannel import interpreters
-            __main__.kept = interpreters.create(packages=None)
-            interpreters.run(__main__.kept, "x = 1").check()
-            interpreters.close(interpreters.create(packages=None, reuse=True))
-            return len(interpreters.list_all())
-        made = interpreters.create(packages=None)
-        print(interpreters.run(made, inside).check().value)
-        interpreters.close(made)
-        print(len(interpreters.list_all()))
-        """
-    )
-    assert out == "3\n1\n"
-
-
-def test_one_that_knows_itself_ends_like_others() -> None:
-    """CPython crashes when an interpreter holds the last reference to itself; ours is none."""
-    out = succeeds(
-        """
-        import gc
-        from memchannel import interpreters
-        source = "from memchannel.interpreters import get_current, list_all; me = get_current(), list_all()"
-        dropped = interpreters.create(packages=None)
-        interpreters.run(dropped, source).check()
-        del dropped
-        gc.collect()
-        print(len(interpreters.list_all()))
-        left = interpreters.create(packages=None)
-        interpreters.run(left, source).check()
-        """
-    )
-    assert out == "1\n"
-
-
-@pytest.mark.parametrize("thread", [False, True])
-def test_the_last_reference_may_go_in_another_interpreter(interp: Interpreter, thread: bool) -> None:
-    def make() -> int:
-        import gc
-
-        from memchannel import interpreters
-
-        gc.disable()
-        made = interpreters.create(packages=None)
-        interpreters.run(made, "import json").check()
-        cycle: list[Any] = [made]
-        cycle.append(cycle)
-        return int(made.id)
-
-    number = run(interp, make).check().value
-    assert exists(number)
-    run(interp, "import gc; gc.enable(); gc.collect()", thread=thread).check()
-    assert not exists(number)
-
-
-@pytest.mark.slow
-def test_many_in_sequence() -> None:
-    """A hundred of them leave no thread, descriptor or interpreter behind."""
-
-    def counts() -> tuple[int, int, int]:
-        gc.collect()
-        return threading.active_count(), len(os.listdir("/proc/self/fd")), len(_interpreters.list_all())
-
-    interpreters.close(interpreters.create(packages=None))
-    before = counts()
-    for i in range(100):
-        made = interpreters.create(packages=None)
-        assert run(made, lambda i: i + 1, i=i).value == i + 1
-        if i % 2:
-            interpreters.close(made)
-        del made
-    assert counts() == before
-
-
-def test_the_examples_of_the_documentation_run() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "interpreters.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
-    out = succeeds("\n".join(blocks))
-    assert "ZeroDivisionError: division by zero" in out
-    assert re.search(r"^1 view of interpreter \d+ is out \(channel \d+\)$", out, re.MULTILINE)
