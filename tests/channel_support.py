@@ -36,7 +36,7 @@ def unpack(received: Any) -> int:
     return int(received[0]) if isinstance(received, np.ndarray) else int(received)
 
 
-HANG = 60.0
+HANG = 20.0
 """Seconds after which a wait in a test counts as a hang."""
 
 
@@ -116,9 +116,11 @@ class Neighbour:
         self._commands: Channel[Any] = Channel(name="commands")
         self._answers: Channel[Any] = Channel(name="answers")
         self.id: int = _interpreters.create("isolated", reqrefs=True)
+        _interpreters.incref(self.id)  # as Interpreter objects do: it ends with its last reference
         source = _SERVER.format(path=sys.path, commands=self._commands.id, answers=self._answers.id)
         self._thread = threading.Thread(target=self._serve, args=(source,), daemon=True)
         self._thread.start()
+        wait_until(lambda: waiting(self._commands) == (1, 0), "a neighbour")
 
     def _serve(self, source: str) -> None:
         failure = _interpreters.exec(self.id, source)
@@ -151,6 +153,7 @@ class Neighbour:
         """End its thread, then the interpreter."""
         self.finish()
         _interpreters.destroy(self.id)
+        del self._commands, self._answers
 
 
 @contextmanager

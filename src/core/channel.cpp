@@ -361,6 +361,7 @@ ChannelStatistics Channel::statistics() const {
         now.received += one->received_;
         for (const OwnerId who : one->receiving_.interpreters()) now.receivers.push_back(who);
     }
+    std::ranges::sort(now.senders);
     std::ranges::sort(now.receivers);
     const auto repeated = std::ranges::unique(now.receivers);
     now.receivers.erase(repeated.begin(), repeated.end());
