@@ -99,12 +99,17 @@ Call& usable_call(PyObject* self) {
     return call;
 }
 
-// Out of the line; a grant goes to the next receiver. True: a message was sent before that.
+// Out of the line; a grant goes to the next receiver. True: a message was sent before that. One that was not
+// ends here: the exception that comes next may keep the call alive for long.
 bool give_up(Call& call) noexcept {
-    if (!call.waiter) return false;
-    call.channel->withdraw(call.entry());
-    const bool sent = call.side == Side::send && call.waiter->settlement().status == Status::ok;
-    call.waiter.reset();
+    bool sent = false;
+    if (call.waiter) {
+        call.channel->withdraw(call.entry());
+        sent = call.side == Side::send && call.waiter->settlement().status == Status::ok;
+        call.waiter.reset();
+    }
+    call.message.reset();
+    call.send_entry.message.reset();
     return sent;
 }
 
@@ -187,6 +192,7 @@ PyObject* call_finish(PyObject* self, PyObject* const* values, Py_ssize_t given,
         CallObject& fields = call_fields(self);
         const Status status = finish(call);
         if (status == Status::retry) return Py_NewRef(self);
+        if (status != Status::ok) give_up(call);
         raise_unless_ok(fields.end, status, call.side);
         if (call.side == Side::send) Py_RETURN_NONE;
         return deliver(*fields.state, *call.channel, std::move(call.message), options).release();
