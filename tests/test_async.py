@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from channel_support import HANG, KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
 
 import memchannel
+from channel_support import HANG, KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from channel_support import KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
 
 import memchannel
+from channel_support import KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,
@@ -246,7 +246,7 @@ def test_a_broadcast_channel_has_no_plain_receivers() -> None:
         lambda: memchannel.select(channel),
         lambda: asyncio.run(_await(channel)),
     ):
-        with pytest.raises(ValueError, match=rf"channel {channel.id} is a broadcast channel: receive from an end"):
+        with pytest.raises(ValueError, match=r"is a broadcast channel: receive from an end"):
             call()
     channel.send(1)
     assert end.recv() == 1
@@ -265,7 +265,7 @@ def test_a_used_channel_cannot_become_a_broadcast_channel() -> None:
     carrier: Channel[Any] = Channel()
     carrier.send(handed.ends[0])
     for channel in (queued, used, handed):
-        with pytest.raises(ValueError, match="has messages or plain receivers already; broadcast on a new one"):
+        with pytest.raises(ValueError, match="plain receivers already; broadcast on a new one"):
             channel.broadcast()
         assert not channel.statistics().broadcast
     assert queued.recv() == 1
@@ -284,7 +284,7 @@ def test_subscriptions_are_ends_of_their_own() -> None:
     assert first == RecvChannel(first.id)
     assert first.name == "news"
     assert first.statistics().broadcast
-    with pytest.raises(ValueError, match=rf"made by broadcast\(\), which only receives; send to channel {channel.id}"):
+    with pytest.raises(ValueError, match=rf"which only receives; send to channel {channel.id}"):
         SendChannel(first.id)
     third = first.broadcast()
     channel.send(1)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 from typing import Any
 
 import pytest
-from channel_support import Neighbour, Task, balanced, run_script, wait_until, waiting
 
 import memchannel
-from memchannel import Channel, MemChannel, RecvChannel, SendChannel, list_all_channels
-from memchannel import _core
+from channel_support import Neighbour, Task, balanced, run_script, wait_until, waiting
+from memchannel import Channel, MemChannel, RecvChannel, SendChannel, _core, list_all_channels
 
 pytestmark = pytest.mark.usefixtures("balanced")
 
@@ -65,7 +65,9 @@ def test_a_channel_that_holds_itself_is_collected() -> None:
     assert channels() == before
 
 
-@pytest.mark.parametrize("collect", [memchannel.stats, list_all_channels, gc.collect], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "collect", [memchannel.stats, list_all_channels, gc.collect], ids=lambda one: one.__name__
+)
 def test_what_collects(collect: Any) -> None:
     before = channels()
     channel: Channel[Any] = Channel()
@@ -92,7 +94,7 @@ def test_reachable_cycles_stay() -> None:
 
 def test_a_chain_from_a_reachable_channel_stays() -> None:
     chain: list[Channel[Any]] = [Channel() for _ in range(50)]
-    for one, following in zip(chain, chain[1:], strict=False):
+    for one, following in itertools.pairwise(chain):
         one.send(following)
     chain[-1].send(chain[0])
     end = chain[0]
@@ -105,12 +107,11 @@ def test_a_chain_from_a_reachable_channel_stays() -> None:
 
 def test_a_parked_call_keeps_its_channel() -> None:
     channel: Channel[Any] = Channel()
-    channel_again: Channel[Any] = Channel(maxsize=1)
-    channel_again.send(channel)
-    sender = Task(channel_again.send, channel_again)
-    wait_until(lambda: waiting(channel_again) == (0, 1))
-    number = channel_again.id
-    del channel_again
+    full: list[Channel[Any]] = [Channel(maxsize=1)]
+    full[0].send(channel)
+    sender = Task(full[0].send, full[0])
+    wait_until(lambda: waiting(full[0]) == (0, 1))
+    number = full.pop().id
     gc.collect()
     kept = RecvChannel(number)
     assert kept.recv() == channel
@@ -205,7 +206,7 @@ def test_deep_nesting_needs_no_stack(end: str) -> None:
     """Dropped in a thread with a small stack: recursion of that depth would overflow it."""
     before = channels()
     chain: list[Channel[Any]] = [Channel() for _ in range(DEPTH)]
-    for one, following in zip(chain, chain[1:], strict=False):
+    for one, following in itertools.pairwise(chain):
         one.send(following)
     memory = bytearray(b"lent")
     bottom = MemChannel()

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from channel_support import Neighbour, Task, parcel, unpack, wait_until, waiting
 
 import memchannel
+from channel_support import Neighbour, Task, parcel, unpack, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,
@@ -110,7 +110,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"select\(\) of nothing would wait for ever"):
         select()
     for wrong in (3, None, send, (recv, 1), (send,), (send, 1, 2), [send, 1], "ab", (3, 4)):
-        with pytest.raises(TypeError, match=r"select\(\) takes receiving ends and \(sending end, object\) pairs"):
+        with pytest.raises(TypeError, match=r"takes receiving ends and \(sending end, object\) pairs"):
             select(recv, wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unexpected keyword argument 'wait'"):
         select(recv, wait=3)  # type: ignore[call-arg]
@@ -288,7 +288,7 @@ def test_many_selects_and_plain_calls_at_once() -> None:
             channel.send((who, channel.id, number))
 
     def select_send(who: str) -> None:
-        left = {channel: 0 for channel in channels}
+        left = dict.fromkeys(channels, 0)
         while left:
             end, _ = select(*[(channel, (who, channel.id, number)) for channel, number in left.items()])
             left[end] += 1  # type: ignore[index]
@@ -299,7 +299,7 @@ def test_many_selects_and_plain_calls_at_once() -> None:
         return [channel.recv() for _ in range(each)]
 
     def select_receive() -> list[Any]:
-        left = {channel: each for channel in channels}
+        left = dict.fromkeys(channels, each)
         received = []
         while left:
             end, value = select(*left)
@@ -315,7 +315,10 @@ def test_many_selects_and_plain_calls_at_once() -> None:
         sender.result()
     received = [message for receiver in receivers for message in receiver.result()]
     expected = [
-        (who, channel.id, number) for who in ("plain", "select") for channel in channels for number in range(each)
+        (who, channel.id, number)
+        for who in ("plain", "select")
+        for channel in channels
+        for number in range(each)
     ]
     assert sorted(received) == sorted(expected)
 

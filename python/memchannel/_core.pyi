@@ -1,5 +1,5 @@
 # The compiled part of memchannel. Names without a leading underscore are public through `memchannel`, but for
-# AsyncCall, Completion and Notifier, which its Python modules are made of. The docstrings are the
+# AsyncCall, Completion, LentMemory and Notifier, which its Python modules are made of. The docstrings are the
 # extension's.
 
 from asyncio import Future
@@ -152,6 +152,17 @@ def _set_wakeup_fd(fd: int, /) -> int: ...
 class CrossInterpreterView(memoryview[int]):  # type: ignore[misc]  # memoryview is final, but for us
     @property
     def interpreter(self) -> int | None: ...
+
+@final
+class LentMemory:
+    @property
+    def address(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def interpreter(self) -> int | None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __hash__(self) -> int: ...
 
 @final
 class SharedBuffer:
