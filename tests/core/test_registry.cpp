@@ -345,12 +345,17 @@ TEST(channels_that_are_in_use_can_be_collected_around) {
         threads.emplace_back([&, seed] {
             std::mt19937 random(seed);
             while (!stop) {
+                // The collection takes all locks at a time; ThreadSanitizer counts no more than 64.
+                if (table().size() > before + 40) {
+                    std::this_thread::yield();
+                    continue;
+                }
                 Handle<Channel> channel = make_channel();
                 put_end(*line, channel, Side::both, counted(tally));
                 if (random() % 2) put_end(*channel, channel, Side::both, counted(tally));
                 if (random() % 2) put_end(*channel, line, Side::send, counted(tally));
                 Message message;
-                while (line->size() > 20) {
+                while (line->size() > 10) {
                     if (line->try_recv(1, message) == Status::ok) message.reset();
                 }
             }
