@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import unsupported_reason
+from ._checks import CHECKS
 from ._finder import ALL
 from ._packages import PACKAGES, Package, import_name
 
@@ -98,7 +99,7 @@ def probe(package: str, *, timeout: float = 180.0) -> ProbeResult:
 def _run(name: str, package: Package, timeout: float) -> ProbeResult:
     task = {
         "package": name,
-        "check": package.check,
+        "check": CHECKS.get(name, ""),
         "daemon_threads": package.daemon_threads,
         "path": [os.path.abspath(entry) for entry in sys.path],
     }
@@ -166,7 +167,7 @@ def _result(name: str, package: Package, facts: Mapping[str, Any], failure: str,
         reason=failure,
         limit=package.limit,
         version=facts.get("version"),
-        checked=bool(package.check),
+        checked=name in CHECKS,
         plain_seconds=facts.get("plain_seconds"),
         first_seconds=facts.get("first_seconds"),
         second_seconds=facts.get("second_seconds"),
