@@ -13,6 +13,7 @@ b'spam'
 import datetime as _datetime  # noqa: F401
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from memchannel import _fork as _fork
 from memchannel._core import (
     ArrayChannel,
     Channel,

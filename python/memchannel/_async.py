@@ -20,6 +20,8 @@ from memchannel.errors import EndOfChannel
 
 _making = threading.Lock()  # each thread may run a loop
 
+os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]
+
 _NOTHING = object()
 
 

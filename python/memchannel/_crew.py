@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 import weakref
@@ -61,6 +62,10 @@ class _Terms(NamedTuple):
     limit: int
     name: str
     reuse: bool
+
+
+class _ForkedError(RuntimeError):
+    """Why a pool of the parent process does not work in the child."""
 
 
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
@@ -158,12 +163,25 @@ class Crew:
         cause = self._broken
         if cause is None:
             return BrokenInterpreterPool("the worker that ran the task ended before it was done")
+        if isinstance(cause, _ForkedError):
+            return BrokenInterpreterPool(f"pool {self.terms.name!r} {cause}")
         error = BrokenInterpreterPool(f"a worker of pool {self.terms.name!r} could not start: {cause}")
         error.__cause__ = cause
         return error
 
+    def forked(self) -> None:
+        """In a forked child the workers are gone, and the tasks are the parent's."""
+        self._lock = threading.Lock()
+        self._threads.clear()
+        self._at_work.clear()
+        self._broken = _ForkedError(
+            "belongs to the parent process: pools do not survive os.fork(); make a new one"
+        )
+
     def interrupt(self) -> None:
         """Cancel what is queued and raise KeyboardInterrupt in the tasks that run."""
+        if isinstance(self._broken, _ForkedError):
+            return
         _core._drain_tasks(self.channel, True)
         for token in list(self._at_work):
             _core._interrupt(token)
@@ -181,6 +199,8 @@ class Crew:
         """Take no more tasks; run what is queued, or cancel it; wait for the workers to end."""
         with self._lock:
             self._shut_down = True
+        if isinstance(self._broken, _ForkedError):
+            return
         if cancel_futures:
             _core._drain_tasks(self.channel, True)
         self.channel.ends[1].close()
@@ -221,6 +241,14 @@ def _serve_once(crew: Crew) -> bool:
         return True
     crew.break_down(restore(failure))
     return False
+
+
+def _forget_crews() -> None:
+    for crew in list(_crews):
+        crew.forked()
+
+
+os.register_at_fork(after_in_child=_forget_crews)
 
 
 def _finish_all() -> None:

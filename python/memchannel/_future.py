@@ -9,6 +9,7 @@ outcome lives in the core already, so `TaskFuture` asks there, and becomes a ful
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,9 @@ class _Collector:
     def forget(self) -> None:
         """In a forked child the thread is gone and the futures are the parent's."""
         self.__init__()  # type: ignore[misc]
+        _making._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 _collector = _Collector()
+os.register_at_fork(after_in_child=_collector.forget)
 stop_collector: Callable[[], None] = _collector.stop

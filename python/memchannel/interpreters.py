@@ -19,6 +19,7 @@ import _interpreters
 import atexit
 import builtins
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -236,6 +237,16 @@ def _close_all() -> None:
         except _interpreters.InterpreterError:  # closed by its owner
             continue
     _parked.clear()
+
+
+def _forget_all() -> None:
+    """In a forked child the interpreters are gone; see src/python/fork.cpp."""
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]
+    _numbers_made.clear()
+    _parked.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 # ---- running

@@ -25,11 +25,12 @@ namespace {
 // Without bounds the first attach of a thread state on the main thread parses /proc/self/maps (100 us and
 // more). The function came in 3.14.x and is looked up at run time, because the module must load in
 // every 3.14.
+using SetStackProtection = int (*)(PyThreadState*, void*, size_t);
+const auto set_stack_protection =
+    reinterpret_cast<SetStackProtection>(dlsym(RTLD_DEFAULT, "PyUnstable_ThreadState_SetStackProtection"));
+
 void give_stack_bounds(PyThreadState* state) noexcept {
-    using SetStackProtection = int (*)(PyThreadState*, void*, size_t);
-    static const auto set = reinterpret_cast<SetStackProtection>(
-        dlsym(RTLD_DEFAULT, "PyUnstable_ThreadState_SetStackProtection"));
-    if (!set) return;
+    if (!set_stack_protection) return;
     struct Bounds {
         void* base = nullptr;
         size_t size = 0;
@@ -49,7 +50,7 @@ void give_stack_bounds(PyThreadState* state) noexcept {
         return found;
     }();
     // Failure sets no exception that anybody could see: the state is not attached yet.
-    if (bounds.base) static_cast<void>(set(state, bounds.base, bounds.size));
+    if (bounds.base) static_cast<void>(set_stack_protection(state, bounds.base, bounds.size));
 }
 #else
 void give_stack_bounds(PyThreadState*) noexcept {}

@@ -8,6 +8,7 @@
 
 #include "core/registry.hpp"
 #include "errors.hpp"
+#include "fork.hpp"
 
 // What another copy of this library finds us by.
 extern "C" __attribute__((visibility("default"))) const char memchannel_core_identity = 'm';
@@ -145,6 +146,7 @@ bool begin_interpreter(PyObject* module, ModuleState& state) noexcept {
     static_cast<void>(module);
     return guarded<bool>(false, [&] {
         start_registry(interpreter_host());
+        prepare_for_fork();
         PyInterpreterState* const interpreter = PyInterpreterState_Get();
         const OwnerId id = PyInterpreterState_GetID(interpreter);
         const bool first = registry().owners.find(id) == nullptr;

@@ -7,6 +7,7 @@
 #include "channel_types.hpp"
 #include "completion_type.hpp"
 #include "end_docs.hpp"
+#include "fork.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
 #include "lent_memory.hpp"
@@ -74,6 +75,7 @@ PyMethodDef methods[] = {
     {"_set_wakeup_fd", set_wakeup_fd, METH_O, nullptr},
     {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
+    {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
     {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},
     {"_arm", arm_interrupt, METH_O, nullptr},
     {"_disarm", disarm_interrupt, METH_O, nullptr},

@@ -1,6 +1,7 @@
 #include "view.hpp"
 
 #include <mutex>
+#include <new>
 
 #include "errors.hpp"
 #include "lent_memory.hpp"
@@ -180,10 +181,11 @@ PyType_Spec view_spec = {
     view_slots,
 };
 
+std::mutex base_flag;
+
 // memoryview lacks Py_TPFLAGS_BASETYPE; it has it for the length of this one call. The type object is static
 // and shared by all interpreters, hence the process-wide lock.
 PyTypeObject* make_view_type(PyObject* module) noexcept {
-    static std::mutex base_flag;
     std::unique_lock lock(base_flag, std::try_to_lock);
     if (!lock.owns_lock()) {
         const Detached detached;
@@ -198,6 +200,8 @@ PyTypeObject* make_view_type(PyObject* module) noexcept {
 }
 
 }  // namespace
+
+void renew_view_type_lock() noexcept { new (&base_flag) std::mutex; }
 
 Ref make_view(ModuleState& state, Ref lent_memory) {
     Ref view = Ref::steal(PyMemoryView_FromObject(lent_memory.get()));

@@ -12,5 +12,7 @@ Ref make_view(ModuleState& state, Ref lent_memory);
 PyObject* base_of_view(PyObject* view) noexcept;
 
 bool add_view_type(PyObject* module, ModuleState& state) noexcept;
+// In a forked child: the thread that holds the lock may not exist there.
+void renew_view_type_lock() noexcept;
 
 }  // namespace memchannel
