@@ -24,7 +24,7 @@ def warn_of_fork() -> None:
     plural = "interpreter" if len(others) == 1 else "interpreters"
     names = ", ".join(map(str, others))
     warnings.warn(
-        f"os.fork() while {plural} {names} exist: on this build of CPython the child crashes, unless it calls "
+        f"os.fork() while {plural} {names} exist: on this build of CPython the child crashes unless it calls "
         "exec at once. Close them first, or start processes by subprocess or multiprocessing's spawn",
         RuntimeWarning,
         stacklevel=2,
