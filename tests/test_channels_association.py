@@ -358,7 +358,7 @@ def test_ends_travel_as_arguments_of_interpreter_call() -> None:
     try:
         assert interpreter.call(list, recv) == [1, "two"]
         assert channel.statistics().receivers == [interpreter.id]
-        assert interpreter.call(type(send).interpreters.__get__, send) == []
+        assert interpreter.call(getattr, send, "interpreters") == []
     finally:
         interpreter.close()
     assert channel.statistics().receiving_over

@@ -19,6 +19,7 @@ import _interpreters
 import atexit
 import builtins
 import gc
+import mmap
 import os
 import sys
 import threading
@@ -137,13 +138,23 @@ def create(
     return interpreter
 
 
+# Address space that a new interpreter takes, with a margin: 3 to 5 MB before its first import.
+_ROOM = 16 << 20
+
+
 def _new(allow_daemon_threads: bool) -> Interpreter:
+    there = len(_interpreters.list_all())
+    try:
+        # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
+        # new_interpreter: it ends the half-made one by way of types that are not ready yet).
+        mmap.mmap(-1, _ROOM).close()
+    except OSError as exc:
+        raise MemoryError(f"cannot make an interpreter beside the {there} that there are: {exc}") from exc
     config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
     try:
         number = _interpreters.create(config, reqrefs=True)
     except _interpreters.InterpreterError as exc:
         reason = exc.__cause__ or exc.__context__ or exc
-        there = len(_interpreters.list_all())
         kind = MemoryError if "memory" in str(reason) or isinstance(reason, MemoryError) else RuntimeError
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
     if allow_daemon_threads:

@@ -212,7 +212,8 @@ void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
         std::thread([this] { reap(); }).detach();
         reaper_running_ = true;
     } catch (const std::system_error&) {
-        // No thread to be had now: the work stays queued and the next ended lease tries again.
+        reaper_running_ =
+            false;  // no thread to be had: the work stays queued, the next ended lease tries again
     }
 }
 

@@ -93,7 +93,7 @@ PyObject* completion_result(PyObject* self, PyObject* const* values, Py_ssize_t 
             return nullptr;
         }
         if (status != Status::ok) {
-            PyErr_SetString(PyExc_RuntimeError, "waiting for a result gave up: this interpreter is ending");
+            raise_ending("waiting for a result");
             return nullptr;
         }
         return Py_BuildValue("(sO)", name_of(completion.state()), value_of(self, completion));

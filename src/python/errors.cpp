@@ -2,6 +2,8 @@
 
 #include <cstdarg>
 
+#include "wait.hpp"
+
 namespace memchannel {
 
 namespace {
@@ -60,8 +62,7 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
             raise_poisoned(state, channel);
             return;
         case Status::ending:
-            PyErr_Format(PyExc_RuntimeError, "%s on channel %llu gave up: this interpreter is ending",
-                         verb(side), id);
+            raise_ending("%s on channel %llu", verb(side), id);
             return;
         case Status::misused:
             PyErr_Format(

@@ -99,7 +99,7 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             return nullptr;
         }
         if (status == Status::ending) {
-            PyErr_SetString(PyExc_RuntimeError, "select() gave up: this interpreter is ending");
+            raise_ending("select()");
             return nullptr;
         }
         Select::Case& one = cases.cases[chosen];

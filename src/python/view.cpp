@@ -74,15 +74,23 @@ int view_getbuffer(PyObject* self, Py_buffer* buffer, int flags) {
     return 0;
 }
 
+// An attribute by interned name: the types' method cache holds a name by its address (Objects/typeobject.c,
+// MCACHE_HASH_METHOD), so that every new string would take up, and keep, another entry.
+Ref attribute(PyObject* object, const char* name) noexcept {
+    Ref interned = Ref::steal(PyUnicode_InternFromString(name));
+    return interned ? Ref::steal(PyObject_GetAttr(object, interned.get())) : Ref();
+}
+
 #if PY_VERSION_HEX >= 0x030E0000
 PyObject* view_count(PyObject* self, PyObject* value) {
     Ref memory = plain(self);
-    return memory ? PyObject_CallMethod(memory.get(), "count", "O", value) : nullptr;
+    Ref count = memory ? attribute(memory.get(), "count") : Ref();
+    return count ? PyObject_CallOneArg(count.get(), value) : nullptr;
 }
 
 PyObject* view_index(PyObject* self, PyObject* arguments) {
     Ref memory = plain(self);
-    Ref index = memory ? Ref::steal(PyObject_GetAttrString(memory.get(), "index")) : Ref();
+    Ref index = memory ? attribute(memory.get(), "index") : Ref();
     return index ? PyObject_Call(index.get(), arguments, nullptr) : nullptr;
 }
 #endif
@@ -95,7 +103,7 @@ PyObject* view_interpreter(PyObject* self, void*) {
 
 PyObject* view_repr(PyObject* self) {
     if (released(self)) return PyUnicode_FromFormat("<CrossInterpreterView: released memory at %p>", self);
-    Ref shape = Ref::steal(PyObject_GetAttrString(self, "shape"));
+    Ref shape = attribute(self, "shape");
     Ref owner = Ref::steal(view_interpreter(self, nullptr));
     if (!shape || !owner) return nullptr;
     return PyUnicode_FromFormat("<CrossInterpreterView of interpreter %S: format '%s', shape %R>",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdarg>
 
 #include "callbacks.hpp"
 #include "core/registry.hpp"
@@ -15,19 +16,6 @@ namespace {
 
 // A signal that arrives just before the thread parks interrupts nothing: look once more after this long.
 constexpr std::int64_t first_look_ns = 50'000'000;
-
-// Handlers run in the main thread only. After a fork the forking thread is the child's main one, for the
-// kernel and for CPython alike.
-bool on_main_thread() noexcept {
-    struct Answer {
-        unsigned generation = 0;
-        bool main = false;
-    };
-    static thread_local Answer known;  // two system calls would cost half a hand-over
-    const unsigned generation = registry().generation;
-    if (known.generation != generation) known = {generation, syscall(SYS_gettid) == getpid()};
-    return known.main;
-}
 
 // In a subinterpreter a look means a visit to the main one: not oftener than that. A thread whose waits are
 // all too short to be interrupted would otherwise never look.
@@ -74,6 +62,27 @@ int check_signals() noexcept {
 }
 
 }  // namespace
+
+bool on_main_thread() noexcept {
+    struct Answer {
+        unsigned generation = 0;
+        bool main = false;
+    };
+    static thread_local Answer known;  // two system calls would cost half a hand-over
+    const unsigned generation = registry().generation;
+    if (known.generation != generation) known = {generation, syscall(SYS_gettid) == getpid()};
+    return known.main;
+}
+
+void raise_ending(const char* format, ...) noexcept {
+    va_list arguments;
+    va_start(arguments, format);
+    Ref what = Ref::steal(PyUnicode_FromFormatV(format, arguments));
+    va_end(arguments);
+    if (!what) return;
+    PyObject* const type = in_main_interpreter() && !on_main_thread() ? PyExc_SystemExit : PyExc_RuntimeError;
+    PyErr_Format(type, "%U gave up: this interpreter is ending", what.get());
+}
 
 PyObject* signals_are_elsewhere(PyObject*, PyObject*) {
     return PyBool_FromLong(on_main_thread() && !in_main_interpreter());

@@ -18,6 +18,15 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept;
 // Any other exception stays set (false).
 bool postpone_interrupt() noexcept;
 
+// Whether this is the thread in which signal handlers run. After a fork the forking thread is the child's
+// main one, for the kernel and for CPython alike.
+bool on_main_thread() noexcept;
+
+// The exception for a wait that ends because its interpreter does; the format says what gave up. When the
+// process ends, only daemon threads still wait in the main interpreter: they get SystemExit, which ends them
+// as quietly as CPython ends those that wait in its own calls.
+void raise_ending(const char* format, ...) noexcept;
+
 // Module functions, for event loops.
 // _signals_are_elsewhere() -> whether this is the main thread, which serves signals, but not in the main
 // interpreter, where they are served.
