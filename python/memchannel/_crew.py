@@ -62,6 +62,7 @@ class _Terms(NamedTuple):
     limit: int
     name: str
     reuse: bool
+    blas_threads: int | None = None
 
 
 class _ForkedError(RuntimeError):
@@ -143,7 +144,11 @@ class Crew:
 
     def setup(self) -> WorkerSetup:
         """Tell what a worker is told before its first task."""
-        return WorkerSetup(self.terms.initializer, self.terms.initargs, self.terms.limit)
+        terms = self.terms
+        threads, given = terms.blas_threads, terms.blas_threads is not None
+        if threads is None:  # the cores, shared out
+            threads = max(1, (os.process_cpu_count() or 1) // terms.max_workers)
+        return WorkerSetup(terms.initializer, terms.initargs, terms.limit, threads, given)
 
     @property
     def over(self) -> bool:

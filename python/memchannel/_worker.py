@@ -28,6 +28,10 @@ class WorkerSetup(NamedTuple):
     initializer: Parts | None
     initargs: tuple[Any, ...]
     limit: int
+    blas_threads: int
+    """Of each BLAS library while the worker has tasks; 0: as they are."""
+    more_allowed: bool
+    """Raise their numbers, too."""
 
 
 def _resolve(name: Any) -> Callable[..., Any]:
@@ -95,7 +99,16 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
     _core._arm(setup_channel)
     while True:
         try:
-            _core._work(tasks, functions, _resolve, snapshot, setup.limit, LEND_FROM)
+            _core._work(
+                tasks,
+                functions,
+                _resolve,
+                snapshot,
+                setup.limit,
+                LEND_FROM,
+                setup.blas_threads,
+                setup.more_allowed,
+            )
             break
         except KeyboardInterrupt:
             continue  # aimed at a task that was over already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import sys
 import time
@@ -58,13 +59,18 @@ class InterpreterPool(Executor):
     reuse : bool, optional
         Take parked interpreters of earlier pools, and park the workers' at the end. They cost tens of
         megabytes that CPython does not give back.
+    blas_threads : int, optional
+        How many threads each BLAS library (OpenBLAS, MKL, BLIS) may use for one operation while tasks of this
+        pool run; by default the processors are shared out among the workers. There is one such library for
+        all interpreters, so the number holds for the whole process; of several pools at work the smallest
+        holds. It is put back as soon as no task runs.
 
     Raises
     ------
     ValueError
         If a number is out of range.
     TypeError
-        If the initializer is not callable.
+        If the initializer is not callable, or `blas_threads` is no integer.
 
     Examples
     --------
@@ -84,6 +90,7 @@ class InterpreterPool(Executor):
         max_tasks_per_interpreter: int | None = None,
         name: str | None = None,
         reuse: bool = True,
+        blas_threads: int | None = None,
     ) -> None:
         workers = (os.process_cpu_count() or 1) if max_workers is None else max_workers
         if workers <= 0:
@@ -92,6 +99,8 @@ class InterpreterPool(Executor):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_interpreter is not None and max_tasks_per_interpreter <= 0:
             raise ValueError("max_tasks_per_interpreter must be >= 1")
+        if blas_threads is not None and operator.index(blas_threads) <= 0:
+            raise ValueError(f"blas_threads must be >= 1, not {blas_threads}")
         self._max_workers = workers
         self._crew = Crew(
             _Terms(
@@ -102,6 +111,7 @@ class InterpreterPool(Executor):
                 -1 if max_tasks_per_interpreter is None else max_tasks_per_interpreter,
                 name or f"InterpreterPool-{next(_numbers)}",
                 reuse,
+                blas_threads,
             )
         )
         # A pool that nobody holds ends when its tasks are done, as the standard executors do.

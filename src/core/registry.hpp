@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 
+#include "blas_threads.hpp"
 #include "callbacks.hpp"
 #include "channel_table.hpp"
 #include "interrupt.hpp"
@@ -21,6 +22,7 @@ struct Registry {
     Spin completion_spin;  // one for all: each completion is awaited once
     InterruptTable interrupts;
     CallbackTable callbacks;
+    BlasThreads blas_threads;
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

@@ -241,7 +241,7 @@ Message describe_exception(const Worker& worker) {
     return encode_task(worker.state, description.get(), worker.terms(), worker.lend_from);
 }
 
-void run_task(const Worker& worker, Message message, Runner& runner) {
+void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& blas) {
     bool succeeded = false;
     Message outcome;
     try {
@@ -254,6 +254,7 @@ void run_task(const Worker& worker, Message message, Runner& runner) {
     } catch (const PythonError&) {
     }
     if (!succeeded) outcome = describe_exception(worker);
+    if (worker.channel.size() == 0) blas.leave();  // before anybody knows the result
     runner->finish(std::move(outcome), succeeded);
 }
 
@@ -282,28 +283,49 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<6> arguments("_work",
-                                     {"channel", "functions", "resolve", "describe", "limit", "lend_from"}, 6,
-                                     6, values, given, nullptr);
+        const Arguments<8> arguments("_work",
+                                     {"channel", "functions", "resolve", "describe", "limit", "lend_from",
+                                      "blas_threads", "more_allowed"},
+                                     8, 8, values, given, nullptr);
         const Worker worker{state,        channel_argument(state, arguments[0]), arguments[1], arguments[2],
                             arguments[3], PyLong_AsSsize_t(arguments[5])};
         const Py_ssize_t limit = PyLong_AsSsize_t(arguments[4]);
         if (PyErr_Occurred() || !PyDict_Check(worker.functions)) return PyErr_BadInternalCall(), nullptr;
+        BlasClaim blas(registry().blas_threads,
+                       {static_cast<int>(PyLong_AsLong(arguments[6])), arguments.truth(7)});
+        if (PyErr_Occurred()) return nullptr;
         Py_ssize_t done = 0;
         while (limit < 0 || done < limit) {
             if (!run_callbacks()) return nullptr;
             Message message;
-            const Status status = recv_message(worker.channel, message, Patience{});
+            Status status = recv_message(worker.channel, message, {.nowait = blas.entered()});
+            if (status == Status::timeout) {  // no wait with a claim: others may have taken what was queued
+                blas.leave();
+                status = recv_message(worker.channel, message, Patience{});
+            }
             if (status == Status::interrupted) return nullptr;
             if (status != Status::ok) break;  // shut down
             Handle<Completion> completion = completion_of(message);
             if (!completion || !completion->start()) continue;  // cancelled while queued
             Runner runner(std::move(completion));
-            run_task(worker, std::move(message), runner);
+            blas.enter();
+            run_task(worker, std::move(message), runner, blas);
             ++done;
             if (PyErr_CheckSignals() < 0) return nullptr;
         }
         return PyLong_FromSsize_t(done);
+    });
+}
+
+PyObject* add_blas(PyObject*, PyObject* const* values, Py_ssize_t given) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const Arguments<2> arguments("_add_blas", {"get", "set"}, 2, 2, values, given, nullptr);
+        void* const get = PyLong_AsVoidPtr(arguments[0]);
+        void* const set = PyLong_AsVoidPtr(arguments[1]);
+        if (PyErr_Occurred()) return nullptr;
+        registry().blas_threads.add(reinterpret_cast<BlasThreads::Get>(get),
+                                    reinterpret_cast<BlasThreads::Set>(set));
+        Py_RETURN_NONE;
     });
 }
 

@@ -7,10 +7,13 @@ namespace memchannel {
 
 // _submit(channel, task, lend_from) -> Completion
 PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given);
-// _work(channel, functions, resolve, describe, limit, lend_from) -> tasks done
+// _work(channel, functions, resolve, describe, limit, lend_from, blas_threads, more_allowed) -> tasks done
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _drain_tasks(channel, cancel) -> how many were queued; without `cancel` they are broken
 PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
+
+// _add_blas(get, set): the addresses of a library's functions for its number of threads
+PyObject* add_blas(PyObject* module, PyObject* const* values, Py_ssize_t given);
 
 bool add_completion_type(PyObject* module, ModuleState& state) noexcept;
 

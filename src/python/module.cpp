@@ -61,6 +61,7 @@ PyMethodDef methods[] = {
     {"_claim_block", claim_block, METH_O, nullptr},
     {"_submit", as_function(submit_task), METH_FASTCALL, nullptr},
     {"_work", as_function(run_tasks), METH_FASTCALL, nullptr},
+    {"_add_blas", as_function(add_blas), METH_FASTCALL, nullptr},
     {"_drain_tasks", as_function(drain_tasks), METH_FASTCALL, nullptr},
     {"_task_channel", task_channel, METH_O, nullptr},
     {"_lend", as_function(lend), METH_FASTCALL, nullptr},

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from . import _libc
+from . import _blas, _libc
 from ._elf import ElfFile
 from ._errors import ImageError
 
@@ -65,6 +65,7 @@ def load_image(
         changed = _replace_names(fd, elf, renames) | _make_global(fd, elf, own)
         handle = _open(name, elf.path)
         _substitute(elf, handle, substitutes)
+        _blas.tell(elf, handle)
         return Image(elf.path, handle, _share(elf, handle, fd, changed))
 
 

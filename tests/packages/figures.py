@@ -1,0 +1,112 @@
+"""Writes measured figures into docs/packages.md; run by itself, the table of packages.
+
+    python tests/packages/figures.py                # try every package of the table, and write it
+    python tests/packages/figures.py numpy scipy    # print the rows of some
+
+The document holds sections between `<!-- figures: NAME -->` and `<!-- end -->`. Scripts replace them, hands
+do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from memchannel import images
+from memchannel.images._packages import PACKAGES, Package
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "packages.md"
+SECTION = r"(<!-- figures: {} -->\n)(.*?)(<!-- end -->)"
+
+
+def read(name: str) -> str:
+    """Return the text of a section of the document."""
+    match = re.search(SECTION.format(re.escape(name)), DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    if match is None:
+        raise ValueError(f"{DOCUMENT} has no section of figures named {name!r}")
+    return match[2]
+
+
+def write(name: str, text: str) -> None:
+    """Replace the text of a section of the document."""
+    read(name)
+    document = DOCUMENT.read_text(encoding="utf-8")
+    new = re.sub(
+        SECTION.format(re.escape(name)),
+        lambda match: f"{match[1]}\n{text.strip()}\n\n{match[3]}",
+        document,
+        flags=re.DOTALL,
+    )
+    DOCUMENT.write_text(new, encoding="utf-8")
+
+
+def python_version() -> str:
+    """Return the version that sections are named by, as "3.14"."""
+    return "{}.{}".format(*sys.version_info)
+
+
+def machine() -> str:
+    """Return where figures were measured, as the end of a sentence."""
+    build = " (debug build)" if hasattr(sys, "gettotalrefcount") else ""
+    return (
+        f"CPython {platform.python_version()}{build}, {platform.system()} {platform.machine()}, "
+        f"{os.process_cpu_count()} processors"
+    )
+
+
+def row(name: str, package: Package, result: images.ProbeResult) -> str:
+    """Return a package's row of the table; a package that does not do what the table says is an error."""
+    title = f"`{name}`" if package.distribution == name else f"`{name}` ({package.distribution})"
+    if package.refused:
+        return f"| {title} | refused | | | | | | {package.refused} |"
+    if not (result.ok and result.checked):
+        raise RuntimeError(f"{name}: {result.reason or 'no computation is known for it'}\n{result.output}")
+    assert result.plain_seconds is not None
+    assert result.second_seconds is not None
+    assert result.private_bytes is not None
+    cells = [
+        title,
+        "limit" if package.limit else "works",
+        result.version or "",
+        f"{result.plain_seconds * 1000:.0f}",
+        f"{result.second_seconds * 1000:.0f}",
+        f"{result.private_bytes / 2**20:.1f}",
+        f"{result.mappings}",
+        package.limit,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(names: list[str]) -> str:
+    """Try packages, twice, so that the second time finds all files in memory, and return the table."""
+    rows = []
+    for name in names:
+        if not PACKAGES[name].refused:
+            images.probe(name)
+        rows.append(row(name, PACKAGES[name], images.probe(name)))
+        print(rows[-1], flush=True)
+    head = [
+        "| package | state | version | plain import, ms | further import, ms | MiB written | mappings | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([f"Measured with {machine()}.", "", *head, *rows])
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("packages", nargs="*", choices=[*PACKAGES, []])
+    names = parser.parse_args().packages
+    text = table(names or list(PACKAGES))
+    if not names:
+        write("packages", text)
+
+
+if __name__ == "__main__":
+    main()
