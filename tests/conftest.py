@@ -12,6 +12,8 @@ import interpreter_support
 import memchannel
 from memchannel import interpreters
 
+pytest_plugins = ["memchannel.testing"]
+
 
 @pytest.fixture(scope="session")
 def neighbours() -> Iterator[list[channel_support.Neighbour]]:
