@@ -1,6 +1,6 @@
 """A pytest plugin that repeats tests and fails those that leak.
 
-It is active wherever memchannel is installed (``pytest -p memchannel.testing`` where entry points are not read).
+Active wherever memchannel is installed; ``pytest -p memchannel.testing`` where entry points are not read.
 
     @pytest.mark.no_leaks
     def test_lends_and_returns():
@@ -9,10 +9,10 @@ It is active wherever memchannel is installed (``pytest -p memchannel.testing`` 
     def test_the_same_by_a_fixture(no_leaks):
         ...
 
-The test function runs some times to warm up, then some times more; what is there more of after *each* of these
-runs has leaked, and the failure names it. What is filled once, or grows now and then (caches, the allocators'
-arenas), does not: the rule of CPython's own ``-R`` option (Lib/test/libregrtest/refleak.py). Fixtures are set up
-once for all runs.
+The test function runs some times to warm up, then some times more; what grew with *each* of these runs has
+leaked, and the failure names it. What is filled once, or grows now and then (caches, the allocators' arenas),
+has not: the rule of CPython's own ``-R`` option (Lib/test/libregrtest/refleak.py). Fixtures are set up once
+for all runs.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Describe the marker."""
     config.addinivalue_line(
         "markers",
-        "no_leaks(repeat=5, warmup=3, ignore=(), trace=False): repeat the test and fail it if references (debug "
-        "builds), leases, channels, interpreters, threads, descriptors, mappings or memory grow with each run",
+        "no_leaks(repeat=5, warmup=3, ignore=(), trace=False): repeat the test and fail it if leases, "
+        "channels, interpreters, threads, descriptors, mappings, memory or (debug builds) references grow with each run",
     )
 
 
