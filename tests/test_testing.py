@@ -99,7 +99,7 @@ def test_the_innocent_pass_and_run_as_often_as_asked(tmp_path: Path) -> None:
     source = """
 runs = {"marker": 0, "fixture": 0, "asked": 0, "none": 0}
 
-@pytest.mark.no_leaks(ignore=["memory blocks", "references"])  # of which CPython loses some with interpreters
+@pytest.mark.no_leaks(ignore=["memory blocks", "references"])  # an interpreter may leave one or two
 def test_marker():
     runs["marker"] += 1
     ch.send(bytearray(99))

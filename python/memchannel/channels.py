@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from typing import Any
 
@@ -71,5 +72,13 @@ def list_all_channels() -> list[tuple[RecvChannel[Any], SendChannel[Any]]]:
 
 
 # Garbage of the core goes when Python's does. Each interpreter has its own list of callbacks.
+def _forget_callback() -> None:
+    if _core._on_gc in gc.callbacks:
+        gc.callbacks.remove(_core._on_gc)
+
+
 if _core._on_gc not in gc.callbacks:
     gc.callbacks.append(_core._on_gc)
+    # CPython clears the list after its last collection (Modules/gcmodule.c, _PyGC_Fini): what the callback
+    # refers to, which is the module and all its types, would never be collected.
+    atexit.register(_forget_callback)
