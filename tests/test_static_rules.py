@@ -39,7 +39,7 @@ def own_files(folder: Path = CHECKOUT) -> Iterator[Path]:
         if path.is_dir():
             if path.name not in NOT_OURS and (path.name == ".ci" or not path.name.startswith(".")):
                 yield from own_files(path)
-        elif path.suffix in TEXT_SUFFIXES:
+        elif path.suffix in TEXT_SUFFIXES and path.name != ".git":  # a file in worktrees
             yield path
 
 
