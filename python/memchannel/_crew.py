@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -261,8 +260,6 @@ def _finish_all() -> None:
     for crew in list(_crews):
         crew.shutdown(wait=True, cancel_futures=False)
     stop_collector()
-    if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
-        _core._mark_interrupted()
 
 
 @functools.cache

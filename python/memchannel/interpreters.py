@@ -248,6 +248,8 @@ def _close_all() -> None:
         except _interpreters.InterpreterError:  # closed by its owner
             continue
     _parked.clear()
+    if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        _core._mark_interrupted()  # whatever ran in other interpreters since
 
 
 def _forget_all() -> None:
