@@ -258,6 +258,16 @@ def test_the_choice_among_ready_cases_is_uniform(sides: str) -> None:
     assert chi_squared(counts, 4) < CHI_SQUARED, counts
 
 
+@pytest.mark.parametrize("ready", [(0, 1, 2, 3), (0, 5, 10, 15), (2, 3, 13, 14)])
+def test_the_choice_is_uniform_wherever_the_ready_ones_stand(ready: tuple[int, ...]) -> None:
+    """Cases that are not ready give their share to all others, not to their neighbours."""
+    channels = [Channel[int]() for _ in range(16)]
+    for number in ready:
+        channels[number].send_many(range(2000))
+    counts = collections.Counter(ready.index(channels.index(select(*channels)[0])) for _ in range(2000))  # type: ignore[arg-type]
+    assert chi_squared(counts, 4) < CHI_SQUARED, counts
+
+
 def test_a_ready_case_is_not_hidden_by_a_busy_one() -> None:
     busy, rare = Channel[int](), Channel[int]()
     busy.send_many(range(10_000))

@@ -17,7 +17,7 @@ import memchannel
 CHECKOUT = Path(__file__).parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]+[>"])', re.MULTILINE)
 TOO_LONG = 550
-NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
+NOT_OURS = {".git", "build", "dist", "__pycache__", "node_modules"}
 TEXT_SUFFIXES = {
     "",
     *[".cff", ".cpp", ".hpp", ".ipynb", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yml"],
@@ -36,8 +36,10 @@ SYSTEM_HEADERS = {
 def own_files(folder: Path = CHECKOUT) -> Iterator[Path]:
     """Walk over the project's text files, leaving out what tools and builds have made."""
     for path in sorted(folder.iterdir()):
+        if path.name in NOT_OURS:  # .git is a file in a further work tree
+            continue
         if path.is_dir():
-            if path.name not in NOT_OURS and (path.name == ".ci" or not path.name.startswith(".")):
+            if path.name == ".ci" or not path.name.startswith("."):
                 yield from own_files(path)
         elif path.suffix in TEXT_SUFFIXES and path.name != ".git":  # a file in worktrees
             yield path

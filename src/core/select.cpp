@@ -1,5 +1,7 @@
 #include "select.hpp"
 
+#include <numeric>
+
 namespace memchannel {
 
 namespace {
@@ -22,7 +24,9 @@ Select::Select(OwnerId who, std::span<Case> cases, std::uint64_t seed)
       waiter_(who, "select", 0),
       recv_entries_(cases.size()),
       send_entries_(cases.size()),
+      order_(cases.size()),
       random_(seed | 1) {
+    std::iota(order_.begin(), order_.end(), 0);
     for (std::uint32_t i = 0; i < cases.size(); ++i) {
         Entry& entry = cases[i].side == Side::recv ? static_cast<Entry&>(recv_entries_[i]) : send_entries_[i];
         entry.waiter = &waiter_;
@@ -34,11 +38,16 @@ Select::Select(OwnerId who, std::span<Case> cases, std::uint64_t seed)
 
 Select::~Select() { withdraw_all_but(none); }
 
+// The next of a random order, when so many were drawn: Fisher and Yates' shuffle, as far as it is needed.
+std::uint32_t Select::draw_case(std::size_t drawn) noexcept {
+    const std::size_t other = drawn + next_random(random_) % (order_.size() - drawn);
+    std::swap(order_[drawn], order_[other]);
+    return order_[drawn];
+}
+
 Status Select::try_now(std::uint32_t& chosen) {
-    const auto count = static_cast<std::uint32_t>(cases_.size());
-    const auto start = static_cast<std::uint32_t>(next_random(random_) % count);
-    for (std::uint32_t k = 0; k < count; ++k) {
-        const std::uint32_t i = (start + k) % count;
+    for (std::size_t k = 0; k < cases_.size(); ++k) {
+        const std::uint32_t i = draw_case(k);
         Case& one = cases_[i];
         const Status status = one.side == Side::recv ? one.channel->try_recv(who_, one.message)
                                                      : one.channel->try_send(who_, one.message);
@@ -51,10 +60,8 @@ Status Select::try_now(std::uint32_t& chosen) {
 }
 
 Status Select::enlist(std::uint32_t& chosen) {
-    const auto count = static_cast<std::uint32_t>(cases_.size());
-    const auto start = static_cast<std::uint32_t>(next_random(random_) % count);
-    for (std::uint32_t k = 0; k < count && !waiter_.settled(); ++k) {
-        const std::uint32_t i = (start + k) % count;
+    for (std::size_t k = 0; k < cases_.size() && !waiter_.settled(); ++k) {
+        const std::uint32_t i = draw_case(k);
         Case& one = cases_[i];
         Status status;
         if (one.side == Side::recv) {

@@ -21,7 +21,7 @@ class Select {
     ~Select();
 
     Waiter& waiter() noexcept { return waiter_; }
-    // Tries all without waiting, from a random one on. empty: none is ready.
+    // Tries all without waiting, in random order. empty: none is ready.
     Status try_now(std::uint32_t& chosen);
     // ok and errors: decided, see chosen; parked: wait, then finish().
     Status enlist(std::uint32_t& chosen);
@@ -35,6 +35,7 @@ class Select {
     static bool decided(Status status) noexcept {
         return status != Status::empty && status != Status::full && status != Status::retry;
     }
+    std::uint32_t draw_case(std::size_t drawn) noexcept;
     void withdraw_all_but(std::uint32_t index) noexcept;
 
     const OwnerId who_;
@@ -43,6 +44,9 @@ class Select {
     Waiter waiter_;
     std::deque<RecvEntry> recv_entries_;  // by case; unused ones stay idle
     std::deque<SendEntry> send_entries_;
+    // Fair among the ready ones whichever they are: an order that only begins anywhere would favour those
+    // that stand behind cases that are not ready.
+    std::vector<std::uint32_t> order_;
     std::uint64_t random_;
 };
 

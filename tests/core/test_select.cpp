@@ -127,6 +127,25 @@ TEST(select_is_fair_among_the_ready) {
     for (const int one : hits) CHECK(one > 740 && one < 1260);
 }
 
+// Those that stand behind idle cases are not favoured.
+TEST(select_is_fair_among_the_ready_that_stand_together) {
+    const OwnerId who = new_id();
+    std::vector<Handle<Channel>> channels;
+    for (int i = 0; i < 16; ++i) channels.push_back(make_channel());
+    for (const int ready : {0, 1, 2})
+        for (int i = 0; i < 3000; ++i) CHECK_EQ(send_number(*channels[ready], who, 1), Status::ok);
+    std::array<int, 3> hits{};
+    for (std::uint64_t i = 0; i < 3000; ++i) {
+        std::vector<Select::Case> cases;
+        for (const auto& channel : channels) cases.push_back(recv_case(channel));
+        std::uint32_t chosen;
+        CHECK_EQ(select(who, cases, chosen, i * 0x9e3779b97f4a7c15u), Status::ok);
+        CHECK(chosen < 3);
+        ++hits[chosen];
+    }
+    for (const int one : hits) CHECK(one > 740 && one < 1260);
+}
+
 TEST(one_select_object_is_fair_from_try_to_try) {
     const OwnerId who = new_id();
     auto one = make_channel(), two = make_channel();
