@@ -1,0 +1,111 @@
+"""Run random programs and write a report: python tests/chaos/run.py --count 20000 --report docs/chaos."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from chaos.programs import Program, generate, run, shrink
+
+
+def build_name() -> str:
+    """Name the Python that runs this."""
+    debug = " debug" if sysconfig.get_config_var("Py_DEBUG") else ""
+    return f"CPython {sys.version.split()[0]}{debug}"
+
+
+def commit() -> str:
+    """Name the sources."""
+    command = ["git", "-c", "safe.directory=*", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Write the Markdown page."""
+    lines = [
+        "# Random programs",
+        "",
+        "Written by `tests/chaos/run.py`; do not edit. Each program composes steps from the list in",
+        "`tests/chaos/programs.py` over up to eight interpreters and runs in a process of its own; exit",
+        "status, standard error and the account of leases are checked.",
+        "",
+        "| Python | commit | date | seeds | programs | steps | failed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['python']} | {one['commit']} | {one['date']} | {one['first']} to {one['last']} | "
+        f"{one['programs']} | {one['steps']} | {len(one['failures'])} |"
+        for one in runs
+    ]
+    failures = [(one["python"], failure) for one in runs for failure in one["failures"]]
+    if failures:
+        lines += ["", "Failures:", ""]
+        lines += [f"- {python}, seed {one['seed']}: {one['why']}" for python, one in failures]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(path: Path, result: dict[str, Any]) -> None:
+    """Add a run to the report, as JSON and as Markdown."""
+    data = path.with_suffix(".json")
+    runs = json.loads(data.read_text()) if data.exists() else []
+    runs.append(result)
+    data.write_text(json.dumps(runs, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(runs))
+
+
+def main() -> int:
+    """Run the programs; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=None, help="stop after so long")
+    parser.add_argument("--report", type=Path, default=None)
+    parser.add_argument("--shrink", action="store_true", help="print a shorter program that fails as well")
+    options = parser.parse_args()
+    started = time.monotonic()
+    failures, steps, done = [], 0, 0
+    for seed in range(options.first, options.first + options.count):
+        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
+            break
+        program = generate(seed)
+        outcome = run(program)
+        done += 1
+        steps += len(program)
+        if outcome.good:
+            continue
+        print(f"seed {seed}: {outcome.why}\n{outcome.stderr[-2000:]}", flush=True)
+        failures.append({"seed": seed, "why": outcome.why})
+        if options.shrink:
+
+            def fails(shorter: Program, why: str = outcome.why) -> bool:
+                return any(run(shorter).why == why for _ in range(3))
+
+            print(json.dumps(shrink(program, fails)), flush=True)
+    result = {
+        "python": build_name(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "first": options.first,
+        "last": options.first + done - 1,
+        "programs": done,
+        "steps": steps,
+        "failures": failures,
+    }
+    print({**result, "failures": len(failures)})
+    if options.report is not None:
+        write_report(options.report, result)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
