@@ -4,21 +4,32 @@ not expected."""
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import memchannel
-from channel_support import HANG, wait_until
+from channel_support import HANG, run_script, wait_until
 from memchannel import ArrayChannel, Channel, InterpreterPool, MemChannel, interpreters
 from memchannel.interpreters import Interpreter, run
 from memchannel.testing import growth
+
+
+def test_what_the_documentation_says() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "lifetime.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        run_script(example)
+
 
 # ---- interpreters leave nothing
 

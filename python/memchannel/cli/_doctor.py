@@ -102,17 +102,22 @@ def _max_map_count() -> int | None:
 def _memchannel() -> Facts:
     """Send a message out of an interpreter with its own GIL: it arrives if both use the one core."""
     import memchannel
+    from memchannel import interpreters
 
-    facts: Facts = {"version": memchannel.__version__, "core": memchannel._core.__file__}
+    facts: Facts = {
+        "version": memchannel.__version__,
+        "core": memchannel._core.__file__,
+        "fork": "ok: mended" if memchannel._core._fork_is_mended() else "a child crashes beside interpreters",
+    }
     try:
         with memchannel.MemChannel() as channel:
-            interpreter = memchannel.interpreters.create(packages=())
+            interpreter = interpreters.create(packages=())
             try:
-                memchannel.interpreters.run(interpreter, _send_greeting, shared={"channel": channel}).check()
+                interpreters.run(interpreter, _send_greeting, shared={"channel": channel}).check()
                 with channel.recv(timeout=0) as greeting:
                     arrived = bytes(greeting) == GREETING
             finally:
-                memchannel.interpreters.close(interpreter, timeout=10)
+                interpreters.close(interpreter, timeout=10)
     except Exception as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}", **facts}
     return {"ok": arrived, "reason": None if arrived else "a message arrived changed", **facts}
@@ -139,6 +144,7 @@ def _print(facts: Facts) -> None:
             ("mappings", str(machine["max_map_count"] or "unknown")),
             ("memchannel", f"{ours['version']}, {_verdict(ours, 'one core for all interpreters')}"),
             ("", ours["core"]),
+            ("fork", ours["fork"]),
             ("images", _verdict(machine, "private images of extension modules are possible")),
         ]
     )

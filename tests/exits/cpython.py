@@ -1,0 +1,59 @@
+"""What CPython does by itself, without memchannel: python tests/exits/cpython.py --repeat 4."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+FAULTS = {
+    "fork while another interpreter is alive": """
+import _interpreters, os
+_interpreters.create()
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+if code < 0:
+    os.kill(os.getpid(), -code)
+""",
+    "exit while a daemon thread runs Python code in an interpreter": """
+import _interpreters, threading, time
+number = _interpreters.create()
+threading.Thread(target=_interpreters.exec, args=(number, "while True: x = 1"), daemon=True).start()
+time.sleep(0.3)
+""",
+    "a memoryview from the standard library's queue outlives its interpreter": """
+import _interpqueues, _interpreters
+queue = _interpqueues.create(0, 1, 1) if hasattr(_interpqueues, "create") else None
+number = _interpreters.create()
+_interpreters.exec(number, f"import _interpqueues\\nb = bytearray(99)\\nm = memoryview(b)\\n"
+    f"try: _interpqueues.put({queue}, m, 1, 1)\\nexcept TypeError: _interpqueues.put({queue}, m, 1)")
+view = _interpqueues.get(queue)[0]
+_interpreters.destroy(number)
+del view
+""",
+}
+
+
+def ending(source: str) -> int | str:
+    """Run a script and return its exit status, negative for a signal."""
+    try:
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return "hang"
+    return done.returncode
+
+
+def main() -> None:
+    """Print how often each script ended in which way."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=4)
+    options = parser.parse_args()
+    for name, source in FAULTS.items():
+        codes = [ending(source) for _ in range(options.repeat)]
+        print(f"{sys.version.split()[0]}: {name}: {codes}")
+
+
+if __name__ == "__main__":
+    main()
