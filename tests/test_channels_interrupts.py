@@ -69,10 +69,10 @@ def test_an_interrupt_ends_every_wait_and_loses_nothing() -> None:
 
 
 STORM = """
-import os, signal, threading
+import os, signal, threading, time
 from memchannel import Channel
 channel, armed, interrupts, received = Channel(), False, 0, []
-COUNT = 400
+COUNT = 200
 
 def interrupt(*_):
     global armed
@@ -85,6 +85,8 @@ signal.signal(signal.SIGINT, interrupt)
 def feed():
     for number in range(COUNT):
         if number % 4 == 0:
+            while channel.statistics().waiting_receivers == 0:
+                time.sleep(0)
             os.kill(os.getpid(), signal.SIGINT)
         channel.send(number)
 

@@ -1,0 +1,296 @@
+// Every interleaving of small scenarios, one call at a time.
+//
+// Each half of a blocking call (enlist, and finish once it is settled) happens under the channel's lock, as do
+// close and time-out: so these halves are the atomic steps, and every execution of the threads is equivalent
+// to some order of them. The scheduler walks through all orders depth first, on one thread, and each is
+// replayed from the start. What is checked in all of them: nothing is lost, made up or received twice, each
+// sender's messages arrive in order, every call ends, and nobody is left in line.
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "blocking.hpp"
+
+using namespace fake;
+
+namespace {
+
+// One thread: a list of steps, of which the next can run now or not.
+class Actor {
+   public:
+    virtual ~Actor() = default;
+    virtual bool done() const = 0;
+    virtual bool ready() const = 0;
+    virtual void step() = 0;
+};
+
+// What all actors of one execution have seen.
+struct History {
+    std::vector<std::uint64_t> sent;
+    std::vector<std::uint64_t> received;
+    std::vector<Status> failures;
+};
+
+class Sender final : public Actor {
+   public:
+    Sender(Handle<Channel> channel, OwnerId who, std::vector<std::uint64_t> numbers, History& history)
+        : channel_(std::move(channel)), who_(who), numbers_(std::move(numbers)), history_(history) {}
+    bool done() const override { return next_ == numbers_.size(); }
+    bool ready() const override { return !waiter_ || waiter_->settled(); }
+    void step() override {
+        Status status;
+        if (!waiter_) {
+            waiter_.emplace(who_, "send", channel_->id(), Side::send);
+            entry_ = SendEntry();
+            entry_.waiter = &*waiter_;
+            entry_.message = numbered(numbers_[next_]);
+            status = channel_->enlist_send(entry_);
+            if (status == Status::parked) return;
+        } else {
+            status = channel_->finish_send(entry_);
+        }
+        waiter_.reset();
+        if (status == Status::retry) return;
+        if (status == Status::ok) history_.sent.push_back(numbers_[next_]);
+        else history_.failures.push_back(status);
+        CHECK_EQ(static_cast<bool>(entry_.message), status != Status::ok);  // given back if not sent
+        entry_.message.reset();
+        ++next_;
+    }
+
+   private:
+    const Handle<Channel> channel_;
+    const OwnerId who_;
+    const std::vector<std::uint64_t> numbers_;
+    History& history_;
+    std::optional<Waiter> waiter_;
+    SendEntry entry_;
+    std::size_t next_ = 0;
+};
+
+// May time out: then finishing is possible at any moment.
+class Receiver final : public Actor {
+   public:
+    Receiver(Handle<Channel> channel, OwnerId who, std::size_t count, bool timed, History& history)
+        : channel_(std::move(channel)), who_(who), count_(count), timed_(timed), history_(history) {}
+    bool done() const override { return count_ == 0; }
+    bool ready() const override { return !waiter_ || timed_ || waiter_->settled(); }
+    void step() override {
+        Status status;
+        if (!waiter_) {
+            waiter_.emplace(who_, "recv", channel_->id(), Side::recv);
+            entry_ = std::make_unique<RecvEntry>();
+            entry_->waiter = &*waiter_;
+            status = channel_->enlist_recv(*entry_, message_);
+            if (status == Status::parked) return;
+        } else {
+            status = channel_->finish_recv(*entry_, message_);
+        }
+        waiter_.reset();
+        if (status == Status::retry) return;
+        if (status == Status::ok) history_.received.push_back(number_of(message_));
+        else history_.failures.push_back(status);
+        message_.reset();
+        --count_;
+    }
+
+   private:
+    const Handle<Channel> channel_;
+    const OwnerId who_;
+    std::size_t count_;
+    const bool timed_;
+    History& history_;
+    std::optional<Waiter> waiter_;
+    std::unique_ptr<RecvEntry> entry_;
+    Message message_;
+};
+
+class Selector final : public Actor {
+   public:
+    using Make = std::function<std::vector<Select::Case>()>;
+    Selector(OwnerId who, std::size_t count, bool timed, const Make& make, std::uint64_t seed,
+             History& history)
+        : who_(who), count_(count), timed_(timed), make_(make), seed_(seed), history_(history) {}
+    bool done() const override { return count_ == 0; }
+    bool ready() const override { return !parked_ || timed_ || call_->waiter().settled(); }
+    void step() override {
+        if (!call_) {
+            cases_ = make_();
+            call_.emplace(who_, cases_, seed_);
+        }
+        std::uint32_t chosen = 0;
+        Status status = parked_ ? call_->finish(chosen) : call_->enlist(chosen);
+        parked_ = status == Status::parked;
+        if (parked_) return;
+        if (status == Status::retry) {
+            call_->begin_again();
+            return;
+        }
+        call_.reset();
+        if (status != Status::ok) {
+            history_.failures.push_back(status);
+        } else if (cases_[chosen].side == Side::recv) {
+            history_.received.push_back(number_of(cases_[chosen].message));
+        } else {
+            history_.sent.push_back(sent_number);
+        }
+        --count_;
+        cases_.clear();
+    }
+    static constexpr std::uint64_t sent_number = 900;
+
+   private:
+    const OwnerId who_;
+    std::size_t count_;
+    const bool timed_;
+    const Make make_;
+    const std::uint64_t seed_;
+    History& history_;
+    std::vector<Select::Case> cases_;
+    std::optional<Select> call_;
+    bool parked_ = false;
+};
+
+class Closer final : public Actor {
+   public:
+    explicit Closer(std::function<void()> what) : what_(std::move(what)) {}
+    bool done() const override { return done_; }
+    bool ready() const override { return true; }
+    void step() override {
+        what_();
+        done_ = true;
+    }
+
+   private:
+    const std::function<void()> what_;
+    bool done_ = false;
+};
+
+using Actors = std::vector<std::unique_ptr<Actor>>;
+
+struct Scenario {
+    std::vector<Handle<Channel>> channels;
+    History history;
+    Actors actors;
+};
+
+// Depth first over all choices of who goes next. Returns the number of executions.
+std::size_t explore(const std::function<std::unique_ptr<Scenario>()>& make,
+                    const std::function<void(Scenario&)>& check_end) {
+    std::vector<std::pair<std::size_t, std::size_t>> path;  // taken, of how many
+    std::size_t executions = 0;
+    check::on_failure = [&] {
+        std::fprintf(stderr, "schedule:");
+        for (const auto& [taken, of] : path) std::fprintf(stderr, " %zu/%zu", taken, of);
+        std::fprintf(stderr, "\n");
+    };
+    do {
+        auto scenario = make();
+        for (std::size_t depth = 0;; ++depth) {
+            std::vector<Actor*> ready;
+            bool all_done = true;
+            for (const auto& actor : scenario->actors) {
+                all_done = all_done && actor->done();
+                if (!actor->done() && actor->ready()) ready.push_back(actor.get());
+            }
+            if (ready.empty()) {
+                CHECK(all_done);  // otherwise somebody waits for ever
+                break;
+            }
+            if (depth == path.size()) path.emplace_back(0, ready.size());
+            CHECK_EQ(path[depth].second, ready.size());  // deterministic
+            ready[path[depth].first]->step();
+            CHECK(depth < 60);
+        }
+        for (const auto& channel : scenario->channels) {
+            CHECK_EQ(channel->statistics().waiting_receivers, 0u);
+            CHECK_EQ(channel->statistics().waiting_senders, 0u);
+        }
+        check_end(*scenario);
+        ++executions;
+        while (!path.empty() && path.back().first + 1 == path.back().second) path.pop_back();
+        if (!path.empty()) ++path.back().first;
+    } while (!path.empty());
+    check::on_failure = nullptr;
+    CHECK_EQ(registry().waiters.size(), 0u);
+    return executions;
+}
+
+// What was sent was received, or is still queued, once; each hundred is one sender's, in order.
+void check_complete(Scenario& scenario) {
+    History& history = scenario.history;
+    std::vector<std::uint64_t> arrived = history.received;
+    for (const auto& channel : scenario.channels) {
+        MessageQueue left = channel->drain();
+        while (!left.empty()) arrived.push_back(number_of(left.pop()));
+    }
+    std::ranges::sort(arrived);
+    std::ranges::sort(history.sent);
+    CHECK_EQ(arrived, history.sent);
+}
+
+void check_order(const History& history) {
+    for (std::size_t i = 0; i < history.received.size(); ++i) {
+        for (std::size_t k = i + 1; k < history.received.size(); ++k) {
+            if (history.received[i] / 100 != history.received[k] / 100) continue;
+            CHECK(history.received[i] < history.received[k]);
+        }
+    }
+}
+
+constexpr std::size_t capacities[] = {0, 1, unlimited};
+
+}  // namespace
+
+TEST(two_senders_one_receiver) {
+    for (const std::size_t capacity : capacities) {
+        const OwnerId who = new_id();
+        const std::size_t count = explore(
+            [&] {
+                auto scenario = std::make_unique<Scenario>();
+                auto channel = make_channel(capacity);
+                History& history = scenario->history;
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100, 101}, history));
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{200, 201}, history));
+                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 4, false, history));
+                scenario->channels.push_back(std::move(channel));
+                return scenario;
+            },
+            [](Scenario& scenario) {
+                CHECK_EQ(scenario.history.sent.size(), 4u);
+                CHECK_EQ(scenario.history.received.size(), 4u);
+                check_order(scenario.history);
+                check_complete(scenario);
+            });
+        CHECK(count > 10);
+    }
+}
+
+TEST(two_senders_two_receivers_one_of_which_may_time_out) {
+    for (const std::size_t capacity : capacities) {
+        const OwnerId who = new_id();
+        explore(
+            [&] {
+                auto scenario = std::make_unique<Scenario>();
+                auto channel = make_channel(capacity);
+                History& history = scenario->history;
+                // Two more receives than messages may be given up: nobody waits for ever.
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100}, history));
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{200}, history));
+                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, true, history));
+                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, false, history));
+                if (capacity == 0)
+                    scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, true, history));
+                // Unreceived rendezvous senders leave when the receiving side is over.
+                scenario->actors.push_back(std::make_unique<Closer>([] {}));
+                scenario->channels.push_back(channel);
+                return scenario;
+            },
+            [](Scenario& scenario) { check_complete(scenario); });
+    }
+}
