@@ -162,7 +162,7 @@ Ref make_array_view(ModuleState& state, const ArrayHeader& header, const Ref& me
 }
 
 Ref own_copy(const Ref& array) {
-    Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", nullptr));
+    Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", "s", "K"));
     Ref nbytes = copy ? Ref::steal(PyObject_GetAttrString(copy.get(), "nbytes")) : Ref();
     const Py_ssize_t copied = nbytes ? PyLong_AsSsize_t(nbytes.get()) : -1;
     if (copied < 0) throw PythonError();

@@ -33,7 +33,7 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
     Ref sent = Ref::borrow(object);
     if (!numpy || !Py_IS_TYPE(object, numpy->array_type) || keeps_text_elsewhere(object)) {
         PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
-        sent = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "O", object)) : Ref();
+        sent = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "(O)", object)) : Ref();
         if (!sent) throw PythonError();
         numpy = loaded_numpy(state.numpy);
     }

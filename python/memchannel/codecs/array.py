@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
+from memchannel import _core
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -46,20 +48,29 @@ def _refuse(obj: object, reason: str) -> TypeError:
     return TypeError(f"an ArrayChannel cannot send {type(obj).__name__!r}: {reason}")
 
 
-def prepare(obj: object) -> NDArray[Any]:
+def prepare(obj: object) -> NDArray[Any] | tuple[bytes, list[Any]]:
     """Make an ndarray of what is not exactly one, without copying what it holds.
+
+    Returns
+    -------
+    numpy.ndarray, or tuple of (bytes, list)
+        The second for what needs more than one array; `loads` puts it together again.
 
     Raises
     ------
     TypeError
         For lists, strings and everything else that holds no array.
     """
-    if isinstance(obj, (list, tuple, str, dict, set, frozenset, int, float, complex, type(None))):
-        raise _refuse(obj, "make it an array with numpy.asarray(), or use a memchannel.Channel")
     import numpy as np
 
+    if not isinstance(obj, np.generic) and isinstance(
+        obj, (list, tuple, str, dict, set, frozenset, int, float, complex, type(None))
+    ):
+        raise _refuse(obj, "make it an array with numpy.asarray(), or use a memchannel.Channel")
     if isinstance(obj, np.ma.MaskedArray):
-        raise _refuse(obj, "masked arrays are not supported yet; send .data and .mask")
+        return _dump_masked(obj)
+    if isinstance(obj, np.recarray):
+        return _dump("recarray", None, [obj.view(np.ndarray)])
     if isinstance(obj, (np.ndarray, np.generic)) or any(
         hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")
     ):
@@ -70,13 +81,76 @@ def prepare(obj: object) -> NDArray[Any]:
         raise _refuse(
             obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__"
         )
-    if type(array.dtype).__name__ == "StringDType":
-        raise _refuse(
-            obj, "StringDType keeps its text outside the array; use astype('U') or a memchannel.Channel"
-        )
-    return array
+    return _dump_text(array) if array.dtype.num == _STRING_DTYPE else array
+
+
+# NPY_VSTRING: the array's own memory refers to an arena of the dtype's.
+_STRING_DTYPE = 2056
+
+
+def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
+    return pickle.dumps((kind, extra), 5), items
+
+
+def _dump_masked(obj: np.ma.MaskedArray[Any, Any]) -> tuple[bytes, list[Any]]:
+    import numpy as np
+
+    items = [obj.view(np.ndarray)]
+    if items[0].dtype.num == _STRING_DTYPE:
+        raise _refuse(obj, "a masked array of StringDType; send its data and mask one by one")
+    if obj.mask is not np.ma.nomask:
+        items.append(obj.mask.view(np.ndarray))
+    # _fill_value is None until somebody asked for it, and need not fit the dtype's default.
+    return _dump("masked", (obj._fill_value, obj.hardmask), items)  # type: ignore[attr-defined]
+
+
+def _load_masked(data: NDArray[Any], mask: Any, fill_value: Any, hard: bool) -> Any:
+    import numpy as np
+
+    masked: Any = data.view(np.ma.MaskedArray)
+    # MaskedArray(data, mask) would copy a mask that it may not write.
+    masked._mask = mask
+    masked._sharedmask = True
+    masked._fill_value = fill_value
+    masked._hardmask = hard
+    return masked
+
+
+def _dump_text(array: NDArray[Any]) -> tuple[bytes, list[Any]]:
+    import numpy as np
+
+    dtype: Any = array.dtype
+    offsets = np.zeros(array.size + 1, "i8")
+    missing = np.zeros(array.size, "?")
+    pieces = []
+    for i, text in enumerate(array.ravel()):
+        missing[i] = not isinstance(text, str) or text is getattr(dtype, "na_object", None)
+        pieces.append(b"" if missing[i] else text.encode("utf-8", "surrogatepass"))
+        offsets[i + 1] = offsets[i] + len(pieces[-1])
+    characters = np.frombuffer(b"".join(pieces), "u1")
+    _core._count_copied(characters.nbytes + offsets.nbytes + missing.nbytes)
+    return _dump("text", (dtype, array.shape), [offsets, characters, missing])
+
+
+def _load_text(parts: list[NDArray[Any]], dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    import numpy as np
+
+    offsets, characters, missing = parts
+    array: NDArray[Any] = np.empty(len(missing), dtype)
+    text = characters.tobytes()
+    for i, absent in enumerate(missing):
+        piece = text[offsets[i] : offsets[i + 1]].decode("utf-8", "surrogatepass")
+        array[i] = dtype.na_object if absent else piece
+    return array.reshape(shape)
 
 
 def loads(payload: bytes, items: list[Any]) -> object:
-    """Put an array of several parts together; no array is sent in several parts so far."""
-    raise TypeError(f"an array of {len(items)} parts, made by another version of memchannel")
+    """Put an array together that was sent in several parts, or is more than an ndarray."""
+    import numpy as np
+
+    kind, extra = pickle.loads(payload)
+    if kind == "recarray":
+        return items[0].view(np.recarray)
+    if kind == "masked":
+        return _load_masked(items[0], items[1] if len(items) > 1 else np.ma.nomask, *extra)
+    return _load_text(items, *extra)
