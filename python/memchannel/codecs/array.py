@@ -99,7 +99,7 @@ def _dump_masked(obj: np.ma.MaskedArray[Any, Any]) -> tuple[bytes, list[Any]]:
     if items[0].dtype.num == _STRING_DTYPE:
         raise _refuse(obj, "a masked array of StringDType; send its data and mask one by one")
     if obj.mask is not np.ma.nomask:
-        items.append(obj.mask.view(np.ndarray))
+        items.append(np.asarray(obj.mask))
     # _fill_value is None until somebody asked for it, and need not fit the dtype's default.
     return _dump("masked", (obj._fill_value, obj.hardmask), items)  # type: ignore[attr-defined]
 
