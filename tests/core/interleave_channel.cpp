@@ -1,10 +1,10 @@
 // Every interleaving of small scenarios, one call at a time.
 //
-// Each half of a blocking call (enlist, and finish once it is settled) happens under the channel's lock, as do
-// close and time-out: so these halves are the atomic steps, and every execution of the threads is equivalent
-// to some order of them. The scheduler walks through all orders depth first, on one thread, and each is
-// replayed from the start. What is checked in all of them: nothing is lost, made up or received twice, each
-// sender's messages arrive in order, every call ends, and nobody is left in line.
+// Each half of a blocking call (enlist, and finish once it is settled) happens under the channel's lock, as
+// do close and time-out: so these halves are the atomic steps, and every execution of the threads is
+// equivalent to some order of them. The scheduler walks through all orders depth first, on one thread, and
+// each is replayed from the start. What is checked in all of them: nothing is lost, made up or received
+// twice, each sender's messages arrive in order, every call ends, and nobody is left in line.
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -42,7 +42,6 @@ class Sender final : public Actor {
         Status status;
         if (!waiter_) {
             waiter_.emplace(who_, "send", channel_->id(), Side::send);
-            entry_ = SendEntry();
             entry_.waiter = &*waiter_;
             entry_.message = numbered(numbers_[next_]);
             status = channel_->enlist_send(entry_);
@@ -113,7 +112,7 @@ class Selector final : public Actor {
              History& history)
         : who_(who), count_(count), timed_(timed), make_(make), seed_(seed), history_(history) {}
     bool done() const override { return count_ == 0; }
-    bool ready() const override { return !parked_ || timed_ || call_->waiter().settled(); }
+    bool ready() const override { return !parked_ || timed_ || settled(); }
     void step() override {
         if (!call_) {
             cases_ = make_();
@@ -138,6 +137,7 @@ class Selector final : public Actor {
         --count_;
         cases_.clear();
     }
+    bool settled() const { return const_cast<Select&>(*call_).waiter().settled(); }
     static constexpr std::uint64_t sent_number = 900;
 
    private:
@@ -269,28 +269,134 @@ TEST(two_senders_one_receiver) {
     }
 }
 
-TEST(two_senders_two_receivers_one_of_which_may_time_out) {
+TEST(a_close_amid_sends_and_receives) {
+    for (const std::size_t capacity : capacities) {
+        for (const Side side : {Side::send, Side::recv}) {
+            const OwnerId sending = new_id(), receiving = new_id();
+            explore(
+                [&] {
+                    auto scenario = std::make_unique<Scenario>();
+                    auto channel = make_channel(capacity);
+                    channel->associate(Side::send, sending);
+                    channel->associate(Side::recv, receiving);
+                    History& history = scenario->history;
+                    scenario->actors.push_back(std::make_unique<Sender>(
+                        channel, sending, std::vector<std::uint64_t>{100, 101}, history));
+                    scenario->actors.push_back(
+                        std::make_unique<Receiver>(channel, receiving, 2, false, history));
+                    Channel& closed = *channel;
+                    scenario->actors.push_back(std::make_unique<Closer>([&closed, side, sending, receiving] {
+                        closed.close(side, side == Side::send ? sending : receiving);
+                    }));
+                    scenario->channels.push_back(std::move(channel));
+                    return scenario;
+                },
+                [&](Scenario& scenario) {
+                    History& history = scenario.history;
+                    check_order(history);
+                    for (const Status status : history.failures) {
+                        CHECK(status == Status::closed || status == Status::ended ||
+                              status == Status::broken);
+                    }
+                    // A receiver that closes gives up what is queued; a sender that closes does not.
+                    if (side == Side::send) check_complete(scenario);
+                    CHECK(history.received.size() <= history.sent.size());
+                    CHECK_EQ(history.sent.size() + history.received.size() + history.failures.size(), 4u);
+                });
+        }
+    }
+}
+
+// A close of the senders lets receivers that are left without a message end, so nobody waits for ever.
+TEST(two_senders_two_receivers_a_time_out_and_a_close) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
         explore(
             [&] {
                 auto scenario = std::make_unique<Scenario>();
                 auto channel = make_channel(capacity);
+                channel->associate(Side::send, who);
                 History& history = scenario->history;
-                // Two more receives than messages may be given up: nobody waits for ever.
+                for (const std::uint64_t number : {100u, 200u})
+                    scenario->actors.push_back(
+                        std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{number}, history));
+                for (const bool timed : {true, false})
+                    scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, timed, history));
+                Channel& closed = *channel;
                 scenario->actors.push_back(
-                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100}, history));
-                scenario->actors.push_back(
-                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{200}, history));
-                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, true, history));
-                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, false, history));
-                if (capacity == 0)
-                    scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, true, history));
-                // Unreceived rendezvous senders leave when the receiving side is over.
-                scenario->actors.push_back(std::make_unique<Closer>([] {}));
-                scenario->channels.push_back(channel);
+                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
+                scenario->channels.push_back(std::move(channel));
                 return scenario;
             },
             [](Scenario& scenario) { check_complete(scenario); });
     }
 }
+
+TEST(two_selects_over_two_channels) {
+    for (const std::size_t capacity : {std::size_t{1}, unlimited}) {
+        for (const std::uint64_t seed : {1u, 7u, 12345u}) {
+            const OwnerId who = new_id();
+            explore(
+                [&] {
+                    auto scenario = std::make_unique<Scenario>();
+                    auto one = make_channel(capacity), two = make_channel(capacity);
+                    History& history = scenario->history;
+                    const auto both = [one, two] {
+                        std::vector<Select::Case> cases;
+                        cases.push_back(recv_case(one));
+                        cases.push_back(recv_case(two));
+                        return cases;
+                    };
+                    scenario->actors.push_back(
+                        std::make_unique<Sender>(one, who, std::vector<std::uint64_t>{100}, history));
+                    scenario->actors.push_back(
+                        std::make_unique<Sender>(two, who, std::vector<std::uint64_t>{200}, history));
+                    scenario->actors.push_back(
+                        std::make_unique<Selector>(who, 1, false, both, seed, history));
+                    scenario->actors.push_back(
+                        std::make_unique<Selector>(who, 1, true, both, seed + 1, history));
+                    scenario->channels = {one, two};
+                    return scenario;
+                },
+                [](Scenario& scenario) {
+                    CHECK_EQ(scenario.history.sent.size(), 2u);
+                    check_complete(scenario);
+                });
+        }
+    }
+}
+
+// A select that sends on one rendezvous and receives from another, and partners that may give up.
+TEST(a_select_of_both_sides_in_a_rendezvous) {
+    for (const std::uint64_t seed : {1u, 7u}) {
+        const OwnerId who = new_id();
+        explore(
+            [&] {
+                auto scenario = std::make_unique<Scenario>();
+                auto in = make_channel(0), out = make_channel(0);
+                for (const auto& channel : {in, out}) {
+                    channel->associate(Side::send, who);
+                    channel->associate(Side::recv, who);
+                }
+                History& history = scenario->history;
+                const auto cases = [in, out] {
+                    std::vector<Select::Case> made;
+                    made.push_back(recv_case(in));
+                    made.push_back(send_case(out, Selector::sent_number));
+                    return made;
+                };
+                scenario->actors.push_back(std::make_unique<Selector>(who, 1, true, cases, seed, history));
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(in, who, std::vector<std::uint64_t>{100}, history));
+                scenario->actors.push_back(std::make_unique<Receiver>(out, who, 1, true, history));
+                Channel& closed = *in;  // or the sender would wait for ever for a select that timed out
+                scenario->actors.push_back(
+                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
+                scenario->channels = {in, out};
+                return scenario;
+            },
+            [](Scenario& scenario) { check_complete(scenario); });
+    }
+}
+
+int main(int count, char** arguments) { return check::run(count, arguments); }
