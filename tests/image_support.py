@@ -41,7 +41,9 @@ class Isolated:
     def run(self, source: str) -> None:
         error = _interpreters.exec(self.id, textwrap.dedent(source))
         if error is not None:
-            raise ErrorInInterpreterError(error.errdisplay or error.formatted)
+            # Without memory CPython leaves these out.
+            text = getattr(error, "errdisplay", None) or getattr(error, "formatted", None)
+            raise ErrorInInterpreterError(text or "MemoryError, which could not be described")
 
     def value(self, expression: str) -> Any:
         """Return the value of an expression there, of a type with a literal."""

@@ -44,9 +44,13 @@ def write(name: str, text: str) -> None:
     DOCUMENT.write_text(new, encoding="utf-8")
 
 
-def python_version() -> str:
-    """Return the version that sections are named by, as "3.14"."""
-    return "{}.{}".format(*sys.version_info)
+def put_rows(name: str, key: list[str], rows: list[list[str]]) -> None:
+    """Replace a table's rows that begin with the cells of `key` by `key` and each of `rows`."""
+    lines = read(name).strip().splitlines()
+    start = f"| {' | '.join(key)} |"
+    new = [f"{start} {' | '.join(row)} |" for row in rows]
+    kept = sorted([line for line in lines[2:] if not line.startswith(start)] + new)
+    write(name, "\n".join([*lines[:2], *kept]))
 
 
 def machine() -> str:

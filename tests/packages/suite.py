@@ -3,18 +3,21 @@
     python tests/packages/suite.py                              # a selection of NumPy's tests
     python tests/packages/suite.py numpy                        # all of them
     python tests/packages/suite.py numpy._core.tests.test_umath numpy.linalg scipy.ndimage
-    python tests/packages/suite.py --at-once numpy.fft numpy.random  # together, in two interpreters
+    python tests/packages/suite.py --at-once numpy.fft,numpy.linalg numpy.random  # two interpreters at once
 
 Each run is a process of its own. A test that passes in the main interpreter and not in the others is a
-difference; the script ends with status 1 if one of those is not listed in `EXPECTED`.
+difference; the script ends with status 1 if one of those is not listed in `EXPECTED`. With --write the
+figures go into docs/packages.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,8 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+
+import figures
 
 import memchannel.images
 
@@ -138,13 +143,36 @@ def in_child(kind: str, groups: list[list[str]]) -> tuple[dict[str, str], dict[s
     return outcomes, texts
 
 
+def write(
+    arguments: argparse.Namespace,
+    plain: dict[str, str],
+    private: dict[str, str],
+    differences: list[list[str]],
+) -> None:
+    """Write a row of figures, and one for each difference."""
+    top = arguments.modules[0].partition(".")[0]
+    version = f"{top} {importlib.metadata.version(top)}"
+    what = "the selection"
+    if arguments.modules != SELECTION:
+        between = " and " if arguments.at_once else ", "
+        what = between.join(f"`{modules.replace(',', '`, `')}`" for modules in arguments.modules)
+    key = [platform.python_version(), version, what + (" at once" if arguments.at_once else "")]
+    passed = [sum(outcome == "passed" for outcome in outcomes.values()) for outcomes in (plain, private)]
+    figures.put_rows("suite", key, [[f"{number:,}" for number in (*passed, len(differences))]])
+    unique = [list(row) for row in sorted({tuple(row) for row in differences})]
+    figures.put_rows("differences", key, unique)
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("modules", nargs="*", default=SELECTION)
-    parser.add_argument("--at-once", action="store_true", help="one interpreter for each module, all at once")
+    parser.add_argument(
+        "--at-once", action="store_true", help="one interpreter for each argument, all at once"
+    )
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/packages.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -155,8 +183,9 @@ def main() -> int:
         else:
             run_in_interpreters(task["groups"], task["outputs"])
         return 0
-    groups = [[module] for module in arguments.modules] if arguments.at_once else [arguments.modules]
-    plain, _ = in_child("main interpreter", [arguments.modules])
+    every = [module for modules in arguments.modules for module in modules.split(",")]
+    groups = [modules.split(",") for modules in arguments.modules] if arguments.at_once else [every]
+    plain, _ = in_child("main interpreter", [every])
     private, texts = in_child("isolated interpreters", groups)
     differences = sorted(
         node
@@ -165,11 +194,15 @@ def main() -> int:
         and (plain.get(node) == "passed" or private.get(node) == "failed")
     )
     unexpected = 0
+    rows: list[list[str]] = []
     for node in differences:
         reason = next((why for end, why in EXPECTED.items() if node.split("[")[0].endswith(end)), None)
         unexpected += reason is None
         print(f"{plain.get(node)} -> {private.get(node)}: {node}: {reason or texts.get(node, '')}")
+        rows.append([f"`{node.split('[')[0]}`", reason or "not explained"])
     print(f"{len(differences)} differences, {unexpected} of them not expected")
+    if arguments.write:
+        write(arguments, plain, private, rows)
     return int(unexpected > 0)
 
 
