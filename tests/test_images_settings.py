@@ -86,7 +86,7 @@ def test_error_callbacks_in_interpreters_at_once() -> None:
         for thread in threads:
             thread.join()
         for one in (first, second):
-            assert one.value("len(calls), set(calls), log.count") == (300, {("divide by zero", 1)}, 600)
+            assert one.value("(len(calls), set(calls), log.count)") == (300, {("divide by zero", 1)}, 600)
 
 
 def test_buffer_size_and_string_functions_are_each_interpreters_own() -> None:
@@ -132,7 +132,7 @@ def test_numpys_environment_variables_count_at_each_import() -> None:
     assert output.split() == ["0", "2.0", "1", "2.0"]
 
 
-@pytest.mark.parametrize("room", [4, 12, 24, 40])  # MiB; about 60 are enough
+@pytest.mark.parametrize("room", [4, 8, 10, 12])  # MiB; 18 are enough
 def test_import_that_runs_out_of_memory(room: int) -> None:
     output = run_child(
         """
@@ -157,9 +157,10 @@ def test_import_that_runs_out_of_memory(room: int) -> None:
         isolated.destroy()
         with Isolated("numpy") as other:
             other.run("import numpy as np; assert np.linalg.det(np.eye(3)) == 1")
-        print(outcome.strip().splitlines()[-1])
+        print(outcome)
         """,
         str(room),
     )
-    assert room > 12 or "no error" not in output
-    assert any(text in output for text in ("MemoryError", "ImageError", "ImportError", "OSError", "no error"))
+    assert "MemoryError" in output or "is memory used up" in output or (room > 12 and "no error" in output), (
+        output
+    )
