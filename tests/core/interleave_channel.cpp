@@ -68,13 +68,16 @@ class Sender final : public Actor {
     std::size_t next_ = 0;
 };
 
-// May time out: then finishing is possible at any moment.
+// A wait that may time out can be finished at any moment; one that quits gives up even what it was granted,
+// as an interrupted call does.
+enum class Patience { endless, timed, quits };
+
 class Receiver final : public Actor {
    public:
-    Receiver(Handle<Channel> channel, OwnerId who, std::size_t count, bool timed, History& history)
-        : channel_(std::move(channel)), who_(who), count_(count), timed_(timed), history_(history) {}
+    Receiver(Handle<Channel> channel, OwnerId who, std::size_t count, Patience patience, History& history)
+        : channel_(std::move(channel)), who_(who), count_(count), patience_(patience), history_(history) {}
     bool done() const override { return count_ == 0; }
-    bool ready() const override { return !waiter_ || timed_ || waiter_->settled(); }
+    bool ready() const override { return !waiter_ || patience_ != Patience::endless || waiter_->settled(); }
     void step() override {
         Status status;
         if (!waiter_) {
@@ -83,6 +86,9 @@ class Receiver final : public Actor {
             entry_->waiter = &*waiter_;
             status = channel_->enlist_recv(*entry_, message_);
             if (status == Status::parked) return;
+        } else if (patience_ == Patience::quits) {
+            channel_->withdraw(*entry_);
+            status = Status::interrupted;
         } else {
             status = channel_->finish_recv(*entry_, message_);
         }
@@ -98,7 +104,7 @@ class Receiver final : public Actor {
     const Handle<Channel> channel_;
     const OwnerId who_;
     std::size_t count_;
-    const bool timed_;
+    const Patience patience_;
     History& history_;
     std::optional<Waiter> waiter_;
     std::unique_ptr<RecvEntry> entry_;
@@ -255,7 +261,8 @@ TEST(two_senders_one_receiver) {
                     std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100, 101}, history));
                 scenario->actors.push_back(
                     std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{200, 201}, history));
-                scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 4, false, history));
+                scenario->actors.push_back(
+                    std::make_unique<Receiver>(channel, who, 4, Patience::endless, history));
                 scenario->channels.push_back(std::move(channel));
                 return scenario;
             },
@@ -266,6 +273,32 @@ TEST(two_senders_one_receiver) {
                 check_complete(scenario);
             });
         CHECK(count > 10);
+    }
+}
+
+// First in, first out even where a message was granted to a receiver that has yet to come for it.
+TEST(one_sender_two_receivers) {
+    for (const std::size_t capacity : capacities) {
+        const OwnerId who = new_id();
+        explore(
+            [&] {
+                auto scenario = std::make_unique<Scenario>();
+                auto channel = make_channel(capacity);
+                History& history = scenario->history;
+                scenario->actors.push_back(std::make_unique<Sender>(
+                    channel, who, std::vector<std::uint64_t>{100, 101, 102}, history));
+                scenario->actors.push_back(
+                    std::make_unique<Receiver>(channel, who, 1, Patience::endless, history));
+                scenario->actors.push_back(
+                    std::make_unique<Receiver>(channel, who, 2, Patience::endless, history));
+                scenario->channels.push_back(std::move(channel));
+                return scenario;
+            },
+            [](Scenario& scenario) {
+                CHECK_EQ(scenario.history.received.size(), 3u);
+                check_order(scenario.history);
+                check_complete(scenario);
+            });
     }
 }
 
@@ -283,7 +316,7 @@ TEST(a_close_amid_sends_and_receives) {
                     scenario->actors.push_back(std::make_unique<Sender>(
                         channel, sending, std::vector<std::uint64_t>{100, 101}, history));
                     scenario->actors.push_back(
-                        std::make_unique<Receiver>(channel, receiving, 2, false, history));
+                        std::make_unique<Receiver>(channel, receiving, 2, Patience::endless, history));
                     Channel& closed = *channel;
                     scenario->actors.push_back(std::make_unique<Closer>([&closed, side, sending, receiving] {
                         closed.close(side, side == Side::send ? sending : receiving);
@@ -320,8 +353,33 @@ TEST(two_senders_two_receivers_a_time_out_and_a_close) {
                 for (const std::uint64_t number : {100u, 200u})
                     scenario->actors.push_back(
                         std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{number}, history));
-                for (const bool timed : {true, false})
-                    scenario->actors.push_back(std::make_unique<Receiver>(channel, who, 1, timed, history));
+                for (const Patience patience : {Patience::timed, Patience::endless})
+                    scenario->actors.push_back(
+                        std::make_unique<Receiver>(channel, who, 1, patience, history));
+                Channel& closed = *channel;
+                scenario->actors.push_back(
+                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
+                scenario->channels.push_back(std::move(channel));
+                return scenario;
+            },
+            [](Scenario& scenario) { check_complete(scenario); });
+    }
+}
+
+TEST(what_a_call_was_granted_that_quits_goes_to_the_next) {
+    for (const std::size_t capacity : capacities) {
+        const OwnerId who = new_id();
+        explore(
+            [&] {
+                auto scenario = std::make_unique<Scenario>();
+                auto channel = make_channel(capacity);
+                channel->associate(Side::send, who);
+                History& history = scenario->history;
+                scenario->actors.push_back(
+                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100}, history));
+                for (const Patience patience : {Patience::quits, Patience::endless})
+                    scenario->actors.push_back(
+                        std::make_unique<Receiver>(channel, who, 1, patience, history));
                 Channel& closed = *channel;
                 scenario->actors.push_back(
                     std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
@@ -388,7 +446,7 @@ TEST(a_select_of_both_sides_in_a_rendezvous) {
                 scenario->actors.push_back(std::make_unique<Selector>(who, 1, true, cases, seed, history));
                 scenario->actors.push_back(
                     std::make_unique<Sender>(in, who, std::vector<std::uint64_t>{100}, history));
-                scenario->actors.push_back(std::make_unique<Receiver>(out, who, 1, true, history));
+                scenario->actors.push_back(std::make_unique<Receiver>(out, who, 1, Patience::timed, history));
                 Channel& closed = *in;  // or the sender would wait for ever for a select that timed out
                 scenario->actors.push_back(
                     std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
