@@ -38,11 +38,13 @@ from memchannel.memory import array, empty, zeros
 from memchannel.statistics import dump_waits, stats
 
 if _TYPE_CHECKING:
+    from memchannel.arrayview import ArrayView
     from memchannel.pool import BrokenInterpreterPool, InterpreterPool
 
 __all__ = [
     "AbandonedLockError",
     "ArrayChannel",
+    "ArrayView",
     "BrokenChannelError",
     "BrokenInterpreterPool",
     "Channel",
@@ -74,4 +76,8 @@ def __getattr__(name: str) -> object:
         from memchannel import pool
 
         return getattr(pool, name)
+    if name == "ArrayView":
+        from memchannel.arrayview import ArrayView
+
+        return ArrayView
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -129,6 +129,8 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
 }
 
 Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options) {
+    // What is more than an ndarray is nothing that an ArrayView could be.
+    const RecvOptions own{options.copy, false};
     CompositeHeader header;
     const std::byte* const base = message.header().data();
     std::memcpy(&header, base, sizeof header);
@@ -138,7 +140,7 @@ Ref decode_composite(ModuleState& state, const Message& message, const RecvOptio
     for (std::uint32_t i = 0; i < header.parts; ++i) {
         PartHeader part;
         std::memcpy(&part, base + sizeof header + i * sizeof part, sizeof part);
-        Ref item = decode_part(state, message, part, options);
+        Ref item = decode_part(state, message, part, own);
         if (PyList_Append(items.get(), item.get()) < 0) throw PythonError();
     }
     PyObject* const codec = header.loader == Loader::array

@@ -96,13 +96,6 @@ RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
         PyErr_SetString(PyExc_ValueError, "copy=True and as_view=True exclude each other");
         throw PythonError();
     }
-    if (as_view) {
-        // Before a message is taken: nothing is lost.
-        PyErr_SetString(
-            PyExc_TypeError,
-            "as_view=True is not supported yet: receive a numpy array, or send over a MemChannel");
-        throw PythonError();
-    }
     return {copy, as_view};
 }
 

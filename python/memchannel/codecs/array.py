@@ -48,19 +48,23 @@ def _refuse(obj: object, reason: str) -> TypeError:
     return TypeError(f"an ArrayChannel cannot send {type(obj).__name__!r}: {reason}")
 
 
-def prepare(obj: object) -> NDArray[Any] | tuple[bytes, list[Any]]:
+def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     """Make an ndarray of what is not exactly one, without copying what it holds.
 
     Returns
     -------
-    numpy.ndarray, or tuple of (bytes, list)
-        The second for what needs more than one array; `loads` puts it together again.
+    numpy.ndarray, or tuple
+        ``(bytes, list)`` for what is more than one array, which `loads` puts together again; for an
+        `ArrayView`, what it is made of.
 
     Raises
     ------
     TypeError
         For lists, strings and everything else that holds no array.
     """
+    if type(obj).__module__ == "memchannel.arrayview":
+        description: tuple[Any, ...] = obj._description()  # type: ignore[attr-defined]
+        return description
     import numpy as np
 
     if not isinstance(obj, np.generic) and isinstance(
