@@ -99,7 +99,8 @@ def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
 
 def _layout(stand: _Stand, itemsize: int | None = None) -> _Layout:
     kind, digits = stand.code[:1], stand.code[1:]
-    _, order, sub, names, fields, size, *rest = *stand.state, *[None] * 6
+    state: list[Any] = [*stand.state, *[None] * 6]
+    _, order, sub, names, fields, size, *rest = state
     order = _NATIVE if order in (None, "=", "|") else order
     if size is None or size < 0:
         size = int(digits) if digits.isdigit() else itemsize or 0
@@ -124,8 +125,9 @@ class ArrayView:
     """A read-only array over memory that another interpreter lends; it needs no NumPy.
 
     ``recv(as_view=True)`` of an `ArrayChannel` makes one. Elements are Python's own: int, float, bool,
-    complex, bytes, str; tuples for structs, ints for datetime64 and timedelta64 (as many of `dtype`'s unit), bytes for
-    what Python has no type for (longdouble, bfloat16). Basic slicing gives further views, without copies.
+    complex, bytes, str; tuples for structs, ints for datetime64 and timedelta64 (as many of `dtype`'s unit),
+    bytes for what Python has no type for (longdouble, bfloat16). Basic slicing gives further views,
+    without copies.
 
     Attributes
     ----------
@@ -136,6 +138,14 @@ class ArrayView:
     """
 
     __slots__ = ("__weakref__", "_code", "_layout", "_memory", "_offset", "_type_num", "shape", "strides")
+
+    _memory: Any  # LentMemory
+    _offset: int  # of the first element in it
+    _layout: _Layout
+    _type_num: int
+    _code: bytes
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
     def __init__(self) -> None:
         raise TypeError("ArrayView objects are made by recv(as_view=True) of an ArrayChannel")
@@ -276,11 +286,12 @@ class ArrayView:
     def __buffer__(self, flags: int) -> memoryview:
         if self.strides != _contiguous(self.shape, self.itemsize):
             raise BufferError("an ArrayView exports its buffer only if it is C contiguous; use tobytes()")
-        flat = memoryview(self._memory)[self._offset : self._offset + self.nbytes]
         code = _STRUCT.get((self._layout.kind, self.itemsize), "")
-        if len(code) != 1 or self._layout.order not in (_NATIVE, "|") or not self.size:
-            return flat
-        return flat.cast(code, self.shape)  # type: ignore[call-overload, no-any-return]
+        native = len(code) == 1 and self._layout.order in (_NATIVE, "|") and self._layout.kind not in "mM"
+        if not native or (not self.size and self.ndim != 1):
+            raise BufferError(f"memoryview has no format for dtype {self.dtype!r} and shape {self.shape}")
+        flat = memoryview(self._memory)[self._offset : self._offset + self.nbytes]
+        return flat.cast(code, self.shape) if self.size else flat.cast(code)  # type: ignore[call-overload, no-any-return]
 
     def _description(self) -> tuple[Any, ...]:
         """Say what the channel needs to send it on: the lease is on the first owner's memory."""
