@@ -75,6 +75,8 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
         return _dump_masked(obj)
     if isinstance(obj, np.recarray):
         return _dump("recarray", None, [obj.view(np.ndarray)])
+    if any(hasattr(obj, f"__arrow_c_{kind}__") for kind in ("array", "stream")) and _null_count(obj):
+        return _dump_masked(_masked_arrow(obj))
     if isinstance(obj, (np.ndarray, np.generic)) or any(
         hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")
     ):
@@ -86,6 +88,30 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
             obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__"
         )
     return _dump_text(array) if array.dtype.num == _STRING_DTYPE else array
+
+
+def _null_count(obj: Any) -> int:
+    count = getattr(obj, "null_count", 0)  # an attribute in pyarrow, a method in polars
+    return int(count() if callable(count) else count)
+
+
+def _masked_arrow(obj: Any) -> np.ma.MaskedArray[Any, Any]:
+    """Mask the nulls of a pyarrow array, which NumPy would be given as NaN; its values stay in place."""
+    import numpy as np
+
+    try:
+        dtype = np.dtype(obj.type.to_pandas_dtype())
+        values = obj.buffers()[1]
+        if dtype.kind not in "iuf" or dtype.itemsize * 8 != obj.type.bit_width:
+            raise TypeError
+    except (AttributeError, NotImplementedError, TypeError):
+        raise _refuse(
+            obj, "it has nulls and is no pyarrow array of numbers; fill them, or send its values and its mask"
+        ) from None
+    data = np.frombuffer(values, dtype, len(obj), obj.offset * dtype.itemsize)
+    mask = ~obj.is_valid().to_numpy(zero_copy_only=False)
+    _core._count_copied(mask.nbytes)
+    return np.ma.MaskedArray(data, mask)
 
 
 # NPY_VSTRING: the array's own memory refers to an arena of the dtype's.
