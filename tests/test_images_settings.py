@@ -132,7 +132,8 @@ def test_numpys_environment_variables_count_at_each_import() -> None:
     assert output.split() == ["0", "2.0", "1", "2.0"]
 
 
-@pytest.mark.parametrize("room", [4, 8, 10, 12])  # MiB; 18 are enough
+# MiB. With some more the dynamic linker is served, and plain CPython itself ends in SystemError or worse.
+@pytest.mark.parametrize("room", [4, 8])
 def test_import_that_runs_out_of_memory(room: int) -> None:
     output = run_child(
         """
