@@ -132,7 +132,7 @@ TEST(select_is_fair_among_the_ready_that_stand_together) {
     const OwnerId who = new_id();
     std::vector<Handle<Channel>> channels;
     for (int i = 0; i < 16; ++i) channels.push_back(make_channel());
-    for (const int ready : {0, 1, 2})
+    for (const std::size_t ready : {0U, 1U, 2U})
         for (int i = 0; i < 3000; ++i) CHECK_EQ(send_number(*channels[ready], who, 1), Status::ok);
     std::array<int, 3> hits{};
     for (std::uint64_t i = 0; i < 3000; ++i) {
