@@ -13,6 +13,36 @@ def test_a_random_program(seed: int) -> None:
     assert outcome.good, f"{outcome.why}\n{outcome.stderr}"
 
 
+# At exit, the core's thread dropped the last reference to an interpreter that the main one was destroying.
+ENDED_TWICE: list[Program] = [
+    [
+        ("create", 0, 0),
+        ("create", 0, 0),
+        ("create", 40242, 53673),
+        ("close politely", 6399, 58806),
+        ("send from", 12163, 20090),
+        ("receive in", 51023, 52984),
+        ("fall", 0, 0),
+    ],
+    [
+        ("create", 0, 0),
+        ("create", 0, 0),
+        ("send", 42736, 2257),
+        ("receive", 20702, 7758),
+        ("send from", 37308, 59986),
+        ("receive", 30357, 63025),
+        ("fall", 0, 0),
+    ],
+]
+
+
+@pytest.mark.parametrize("program", ENDED_TWICE)
+def test_an_interpreter_is_ended_once(program: Program) -> None:
+    for _ in range(5):
+        outcome = run(program)
+        assert outcome.good, f"{outcome.why}\n{outcome.stderr}"
+
+
 def test_every_operation_at_once() -> None:
     program: Program = [
         ("create", 1, 0),

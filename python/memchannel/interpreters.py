@@ -18,6 +18,7 @@ from __future__ import annotations
 import _interpreters
 import atexit
 import builtins
+import contextlib
 import gc
 import mmap
 import os
@@ -241,6 +242,13 @@ def _close_all() -> None:
     # Registered after the core's own callback, so it runs before it: the core can still give memory back.
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
+    # The core's own thread ends an interpreter when it drops the last reference, and CPython aborts when two
+    # threads end the same one: take a reference, so that none is the last, and wait for an end that began.
+    for number in list(_numbers_made):
+        with contextlib.suppress(_interpreters.InterpreterError):
+            _interpreters.incref(number)
+    if not _core._await_idle():
+        return
     for number in sorted(_numbers_made):
         try:
             if not _interpreters.is_running(number) and not _daemon_threads(number):

@@ -331,6 +331,11 @@ void OwnerTable::end(Owner& owner, bool is_main) noexcept {
     owner.all_returned_.settle_all(Status::ending);
 }
 
+bool OwnerTable::await_idle(std::chrono::milliseconds limit) noexcept {
+    Lock lock(mutex_);
+    return drained_.wait_for(lock, limit, [&] { return !reaper_running_ || (!work_ && !reaper_busy_); });
+}
+
 LentOut OwnerTable::lent_by(OwnerId id) const {
     LentOut out;
     std::map<std::uint64_t, std::size_t> by_channel;

@@ -4,6 +4,7 @@
 // taking it while attached to an interpreter is fine, because its holders never wait.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -84,6 +85,9 @@ class OwnerTable {
     // The interpreter ends: called attached to it, at its exit, before its modules are torn down. The main
     // interpreter's end stops all switching in the process.
     void end(Owner& owner, bool is_main) noexcept;
+
+    // Waits until the reaper has nothing to do; false: it still has, after `limit`. Attached to nothing.
+    bool await_idle(std::chrono::milliseconds limit) noexcept;
 
     LentOut lent_by(OwnerId id) const;
     LeaseCounts counts() const noexcept;

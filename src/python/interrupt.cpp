@@ -75,6 +75,15 @@ PyObject* interrupt(PyObject*, PyObject* token) {
     });
 }
 
+PyObject* await_idle(PyObject*, PyObject*) {
+    bool idle;
+    {
+        const Detached detached;
+        idle = registry().owners.await_idle(std::chrono::seconds(10));
+    }
+    return PyBool_FromLong(idle);
+}
+
 PyObject* collect_garbage(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const long long id = PyLong_AsLongLong(interpreter);

@@ -13,4 +13,8 @@ PyObject* interrupt(PyObject* module, PyObject* token);
 // _collect_garbage(interpreter) -> bool: gc.collect() there; False: it cannot be entered.
 PyObject* collect_garbage(PyObject* module, PyObject* interpreter);
 
+// _await_idle() -> bool: waits until no memory and no reference is on its way back by the core's own thread;
+// False: after ten seconds there still is.
+PyObject* await_idle(PyObject* module, PyObject*);
+
 }  // namespace memchannel

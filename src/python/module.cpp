@@ -81,6 +81,7 @@ PyMethodDef methods[] = {
     {"_arm", arm_interrupt, METH_O, nullptr},
     {"_disarm", disarm_interrupt, METH_O, nullptr},
     {"_interrupt", interrupt, METH_O, nullptr},
+    {"_await_idle", await_idle, METH_NOARGS, nullptr},
     {"_collect_garbage", collect_garbage, METH_O, nullptr},
     {"_call_soon", as_function(call_soon), METH_FASTCALL, nullptr},
     {"_run_callbacks", run_callbacks_now, METH_NOARGS, nullptr},
