@@ -13,7 +13,7 @@ type Event = tuple[float, float, Any]
 """When a call began, when it ended, and the message."""
 
 
-def make_parcel(kind: type[Any], number: int) -> Any:
+def parcel(kind: type[Any], number: int) -> Any:
     """Make something with a number in it that this kind of channel takes."""
     if kind is MemChannel:
         return number.to_bytes(8, "little")
@@ -24,7 +24,7 @@ def make_parcel(kind: type[Any], number: int) -> Any:
     return np.array([number])
 
 
-def open_parcel(received: Any) -> int:
+def unpack(received: Any) -> int:
     """Return the number of a received parcel, and give its memory back."""
     if isinstance(received, memoryview):
         with received:
@@ -45,14 +45,14 @@ def perform(channel: Any, kind: type[Any], method: str, *arguments: Any) -> Any:
     try:
         match method, arguments:
             case "send_nowait", (number,):
-                return send.send_nowait(make_parcel(kind, number))
+                return send.send_nowait(parcel(kind, number))
             case "send_many", (numbers,):
-                return send.send_many([make_parcel(kind, number) for number in numbers], timeout=0)
+                return send.send_many([parcel(kind, number) for number in numbers], timeout=0)
             case "recv_nowait", ():
                 value = recv.recv_nowait(_NOTHING)
-                return None if value is _NOTHING else open_parcel(value)
+                return None if value is _NOTHING else unpack(value)
             case "recv_many", (limit,):
-                return [open_parcel(value) for value in recv.recv_many(limit, timeout=0)]
+                return [unpack(value) for value in recv.recv_many(limit, timeout=0)]
             case _:
                 return (recv if arguments == ("recv",) else send).close()
     except Exception as exc:

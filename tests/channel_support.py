@@ -13,29 +13,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+import pytest
 
 import memchannel
-from memchannel import ArrayChannel, Channel, MemChannel
+from memchannel import (
+    ArrayChannel,
+    Channel,
+    ClosedChannelError,
+    EndOfChannel,
+    MemChannel,
+    PoisonedChannelError,
+)
+
+each_ending = pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        (lambda channel: channel.ends[0].close(), ClosedChannelError),
+        (lambda channel: channel.ends[1].close(), EndOfChannel),
+        (lambda channel: channel.poison(), PoisonedChannelError),
+    ],
+    ids=["closed", "ended", "poisoned"],
+)
+"""What can happen to a channel on which a receive waits, and what that raises."""
 
 KINDS = (MemChannel, ArrayChannel, Channel)
-
-
-def parcel(kind: type[Any], number: int) -> Any:
-    """Make something that this kind of channel takes, and that `unpack` tells from others."""
-    if kind is MemChannel:
-        return number.to_bytes(8, "little")
-    return np.array([number]) if kind is ArrayChannel else number
-
-
-def unpack(received: Any) -> int:
-    """Return the number of a received `parcel`, and give its memory back."""
-    if isinstance(received, memoryview):
-        with received:
-            return int.from_bytes(received, "little")
-    return int(received[0]) if isinstance(received, np.ndarray) else int(received)
-
-
 HANG = 20.0
 """Seconds after which a wait in a test counts as a hang."""
 
@@ -181,6 +182,17 @@ def balanced() -> Iterator[None]:
 
     wait_until(same, f"the balance of {before}, which is {memchannel.stats()}")
     assert memchannel.stats().abandoned == before.abandoned
+
+
+@contextmanager
+def level_leases() -> Iterator[None]:
+    """Check that nothing stays lent that was not lent before."""
+    gc.collect()
+    before = memchannel.stats()
+    yield
+    gc.collect()
+    after = memchannel.stats()
+    assert (after.live, after.abandoned) == (before.live, before.abandoned)
 
 
 # From 3.14 on CPython warns at exit of interpreters that are still there, which some scripts are about.

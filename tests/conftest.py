@@ -9,7 +9,6 @@ import pytest
 
 import channel_support
 import interpreter_support
-import memchannel
 from memchannel import interpreters
 
 pytest_plugins = ["memchannel.testing"]
@@ -50,9 +49,5 @@ def balanced() -> Iterator[None]:
 @pytest.fixture
 def level_leases() -> Iterator[None]:
     """Fail a test that leaves memory lent, beyond what was lent before it."""
-    gc.collect()
-    before = memchannel.stats()
-    yield
-    gc.collect()
-    after = memchannel.stats()
-    assert (after.live, after.abandoned) == (before.live, before.abandoned)
+    with channel_support.level_leases():
+        yield

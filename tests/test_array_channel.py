@@ -13,7 +13,7 @@ import pytest
 
 import memchannel
 from array_support import DTYPES, LAYOUTS, PLAIN_DTYPES, SHAPES, assert_same, filled, traits
-from channel_support import HANG, RemoteFailure
+from channel_support import HANG, RemoteFailure, level_leases
 from memchannel import ArrayChannel
 from second_interpreter import SecondInterpreter
 
@@ -21,12 +21,8 @@ from second_interpreter import SecondInterpreter
 @pytest.fixture(scope="module", autouse=True)
 def all_leases_return() -> Iterator[None]:
     """Nothing stays lent when all tests are done."""
-    gc.collect()
-    before = memchannel.stats()
-    yield
-    gc.collect()
-    after = memchannel.stats()
-    assert (after.live, after.abandoned) == (before.live, before.abandoned)
+    with level_leases():
+        yield
 
 
 def received(obj: Any, **options: Any) -> Any:

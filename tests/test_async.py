@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import HANG, KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
+from channel_calls import parcel, unpack
+from channel_support import HANG, KINDS, Neighbour, Task, each_ending, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,
@@ -290,15 +291,7 @@ def test_errors_of_calls_that_need_not_wait() -> None:
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("event", "error"),
-    [
-        (lambda channel: channel.ends[0].close(), ClosedChannelError),
-        (lambda channel: channel.ends[1].close(), EndOfChannel),
-        (lambda channel: channel.poison(), PoisonedChannelError),
-    ],
-    ids=["closed", "ended", "poisoned"],
-)
+@each_ending
 def test_errors_of_calls_that_wait(event: Any, error: type[Exception]) -> None:
     async def main() -> None:
         channel = Channel[int]()

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import KINDS, Task, balanced, parcel, run_script, unpack, wait_until, waiting
+from channel_calls import parcel, unpack
+from channel_support import KINDS, Task, balanced, run_script, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,

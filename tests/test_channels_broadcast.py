@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import KINDS, Neighbour, Task, parcel, unpack, wait_until, waiting
+from channel_calls import parcel, unpack
+from channel_support import KINDS, Neighbour, Task, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import Neighbour, Task, parcel, unpack, wait_until, waiting
+from channel_calls import parcel, unpack
+from channel_support import Neighbour, Task, each_ending, wait_until, waiting
 from memchannel import (
     ArrayChannel,
     BrokenChannelError,
@@ -144,15 +145,7 @@ def test_an_error_counts_as_done() -> None:
             select(silent, case)
 
 
-@pytest.mark.parametrize(
-    ("event", "error"),
-    [
-        (lambda channel: channel.ends[0].close(), ClosedChannelError),
-        (lambda channel: channel.ends[1].close(), EndOfChannel),
-        (lambda channel: channel.poison(), PoisonedChannelError),
-    ],
-    ids=["closed", "ended", "poisoned"],
-)
+@each_ending
 def test_what_happens_to_a_channel_while_it_is_selected(event: Any, error: type[Exception]) -> None:
     channel, other = Channel[int](), Channel[int]()
     chooser = Task(select, other, channel)

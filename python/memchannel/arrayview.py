@@ -15,13 +15,8 @@ __all__ = ["ArrayView"]
 # Array interface letter of each of NumPy's type numbers that say everything (numpy/ndarraytypes.h).
 _KINDS = {
     0: "b",
-    23: "f",
-    11: "f",
-    12: "f",
-    13: "f",
-    14: "c",
-    15: "c",
-    16: "c",
+    **dict.fromkeys((23, 11, 12, 13), "f"),
+    **dict.fromkeys((14, 15, 16), "c"),
     **dict.fromkeys((1, 3, 5, 7, 9), "i"),
     **dict.fromkeys((2, 4, 6, 8, 10), "u"),
 }
@@ -182,12 +177,7 @@ class ArrayView:
         return number
 
     def _with(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> ArrayView:
-        made: ArrayView = object.__new__(ArrayView)
-        made._memory, made._layout, made._type_num, made._code = (
-            *(self._memory, self._layout, self._type_num, self._code),
-        )
-        made._offset, made.shape, made.strides = offset, shape, strides
-        return made
+        return _make(self._memory, self._layout, self._type_num, self._code, offset, shape, strides)
 
     def _item(self) -> Any:
         with memoryview(self._memory) as data:
@@ -214,8 +204,8 @@ class ArrayView:
                 continue
             length, stride = self.shape[axis], self.strides[axis]
             if isinstance(one, slice):
-                start, _, step = one.indices(length)
-                count = len(range(*one.indices(length)))
+                start, stop, step = one.indices(length)
+                count = len(range(start, stop, step))
                 offset += start * stride if count else 0
                 shape.append(count)
                 strides.append(stride * step)
@@ -250,8 +240,6 @@ class ArrayView:
         with memoryview(self._memory) as data:
             if self.strides == _contiguous(self.shape, self.itemsize):
                 return bytes(data[self._offset : self._offset + self.nbytes])
-            if not self.shape:
-                return bytes(data[self._offset : self._offset + self.itemsize])
         offsets = (self._offset + i * self.strides[0] for i in range(self.shape[0]))
         return b"".join(self._with(at, self.shape[1:], self.strides[1:]).tobytes() for at in offsets)
 
@@ -299,6 +287,21 @@ class ArrayView:
         return (*where, self.itemsize, self._type_num, self._code)
 
 
+def _make(
+    memory: Any,
+    layout: _Layout,
+    number: int,
+    code: bytes,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> ArrayView:
+    made: ArrayView = object.__new__(ArrayView)
+    made._memory, made._layout, made._type_num, made._code = memory, layout, number, code
+    made._offset, made.shape, made.strides = offset, shape, strides
+    return made
+
+
 def _rebuild(
     memory: Any,
     offset: int,
@@ -308,13 +311,10 @@ def _rebuild(
     number: int,
     code: bytes,
 ) -> ArrayView:
-    made: ArrayView = object.__new__(ArrayView)
-    made._memory, made._offset, made.shape, made.strides = memory, offset, shape, strides
-    made._type_num, made._code = number, code
-    made._layout = (
+    layout = (
         _Layout(_KINDS[number], itemsize)
         if number >= 0
         else _layout(_DtypeReader(io.BytesIO(code)).load(), itemsize)
     )
-    made._layout.itemsize = itemsize
-    return made
+    layout.itemsize = itemsize
+    return _make(memory, layout, number, code, offset, shape, strides)

@@ -144,19 +144,17 @@ _ROOM = 16 << 20
 
 
 def _new(allow_daemon_threads: bool) -> Interpreter:
-    there = len(_interpreters.list_all())
+    config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
     try:
         # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
-    except OSError as exc:
-        raise MemoryError(f"cannot make an interpreter beside the {there} that there are: {exc}") from exc
-    config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
-    try:
         number = _interpreters.create(config, reqrefs=True)
-    except _interpreters.InterpreterError as exc:
+    except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
-        kind = MemoryError if "memory" in str(reason) or isinstance(reason, MemoryError) else RuntimeError
+        no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
+        kind = MemoryError if no_memory else RuntimeError
+        there = len(_interpreters.list_all())
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
     if allow_daemon_threads:
         _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads

@@ -208,12 +208,12 @@ void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
         return;
     }
     const AllSignalsBlocked blocked;
+    reaper_running_ = true;
     try {
         std::thread([this] { reap(); }).detach();
-        reaper_running_ = true;
     } catch (const std::system_error&) {
-        reaper_running_ =
-            false;  // no thread to be had: the work stays queued, the next ended lease tries again
+        // No thread to be had now: the work stays queued and the next ended lease tries again.
+        reaper_running_ = false;
     }
 }
 

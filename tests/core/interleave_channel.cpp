@@ -173,16 +173,27 @@ class Closer final : public Actor {
     bool done_ = false;
 };
 
-using Actors = std::vector<std::unique_ptr<Actor>>;
-
 struct Scenario {
     std::vector<Handle<Channel>> channels;
     History history;
-    Actors actors;
+    std::vector<std::unique_ptr<Actor>> actors;
+
+    void send(const Handle<Channel>& channel, OwnerId who, std::vector<std::uint64_t> numbers) {
+        actors.push_back(std::make_unique<Sender>(channel, who, std::move(numbers), history));
+    }
+    void receive(const Handle<Channel>& channel, OwnerId who, std::size_t count, Patience patience) {
+        actors.push_back(std::make_unique<Receiver>(channel, who, count, patience, history));
+    }
+    void select(OwnerId who, bool timed, const Selector::Make& make, std::uint64_t seed) {
+        actors.push_back(std::make_unique<Selector>(who, 1, timed, make, seed, history));
+    }
+    void close(const Handle<Channel>& channel, Side side, OwnerId who) {
+        actors.push_back(std::make_unique<Closer>([channel, side, who] { channel->close(side, who); }));
+    }
 };
 
 // Depth first over all choices of who goes next. Returns the number of executions.
-std::size_t explore(const std::function<std::unique_ptr<Scenario>()>& make,
+std::size_t explore(const std::function<void(Scenario&)>& fill,
                     const std::function<void(Scenario&)>& check_end) {
     std::vector<std::pair<std::size_t, std::size_t>> path;  // taken, of how many
     std::size_t executions = 0;
@@ -192,11 +203,12 @@ std::size_t explore(const std::function<std::unique_ptr<Scenario>()>& make,
         std::fprintf(stderr, "\n");
     };
     do {
-        auto scenario = make();
+        Scenario scenario;
+        fill(scenario);
         for (std::size_t depth = 0;; ++depth) {
             std::vector<Actor*> ready;
             bool all_done = true;
-            for (const auto& actor : scenario->actors) {
+            for (const auto& actor : scenario.actors) {
                 all_done = all_done && actor->done();
                 if (!actor->done() && actor->ready()) ready.push_back(actor.get());
             }
@@ -209,11 +221,11 @@ std::size_t explore(const std::function<std::unique_ptr<Scenario>()>& make,
             ready[path[depth].first]->step();
             CHECK(depth < 60);
         }
-        for (const auto& channel : scenario->channels) {
+        for (const auto& channel : scenario.channels) {
             CHECK_EQ(channel->statistics().waiting_receivers, 0u);
             CHECK_EQ(channel->statistics().waiting_senders, 0u);
         }
-        check_end(*scenario);
+        check_end(scenario);
         ++executions;
         while (!path.empty() && path.back().first + 1 == path.back().second) path.pop_back();
         if (!path.empty()) ++path.back().first;
@@ -253,18 +265,12 @@ TEST(two_senders_one_receiver) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
         const std::size_t count = explore(
-            [&] {
-                auto scenario = std::make_unique<Scenario>();
+            [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
-                History& history = scenario->history;
-                scenario->actors.push_back(
-                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100, 101}, history));
-                scenario->actors.push_back(
-                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{200, 201}, history));
-                scenario->actors.push_back(
-                    std::make_unique<Receiver>(channel, who, 4, Patience::endless, history));
-                scenario->channels.push_back(std::move(channel));
-                return scenario;
+                scenario.send(channel, who, {100, 101});
+                scenario.send(channel, who, {200, 201});
+                scenario.receive(channel, who, 4, Patience::endless);
+                scenario.channels = {channel};
             },
             [](Scenario& scenario) {
                 CHECK_EQ(scenario.history.sent.size(), 4u);
@@ -281,18 +287,12 @@ TEST(one_sender_two_receivers) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
         explore(
-            [&] {
-                auto scenario = std::make_unique<Scenario>();
+            [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
-                History& history = scenario->history;
-                scenario->actors.push_back(std::make_unique<Sender>(
-                    channel, who, std::vector<std::uint64_t>{100, 101, 102}, history));
-                scenario->actors.push_back(
-                    std::make_unique<Receiver>(channel, who, 1, Patience::endless, history));
-                scenario->actors.push_back(
-                    std::make_unique<Receiver>(channel, who, 2, Patience::endless, history));
-                scenario->channels.push_back(std::move(channel));
-                return scenario;
+                scenario.send(channel, who, {100, 101, 102});
+                scenario.receive(channel, who, 1, Patience::endless);
+                scenario.receive(channel, who, 2, Patience::endless);
+                scenario.channels = {channel};
             },
             [](Scenario& scenario) {
                 CHECK_EQ(scenario.history.received.size(), 3u);
@@ -307,22 +307,14 @@ TEST(a_close_amid_sends_and_receives) {
         for (const Side side : {Side::send, Side::recv}) {
             const OwnerId sending = new_id(), receiving = new_id();
             explore(
-                [&] {
-                    auto scenario = std::make_unique<Scenario>();
+                [&](Scenario& scenario) {
                     auto channel = make_channel(capacity);
                     channel->associate(Side::send, sending);
                     channel->associate(Side::recv, receiving);
-                    History& history = scenario->history;
-                    scenario->actors.push_back(std::make_unique<Sender>(
-                        channel, sending, std::vector<std::uint64_t>{100, 101}, history));
-                    scenario->actors.push_back(
-                        std::make_unique<Receiver>(channel, receiving, 2, Patience::endless, history));
-                    Channel& closed = *channel;
-                    scenario->actors.push_back(std::make_unique<Closer>([&closed, side, sending, receiving] {
-                        closed.close(side, side == Side::send ? sending : receiving);
-                    }));
-                    scenario->channels.push_back(std::move(channel));
-                    return scenario;
+                    scenario.send(channel, sending, {100, 101});
+                    scenario.receive(channel, receiving, 2, Patience::endless);
+                    scenario.close(channel, side, side == Side::send ? sending : receiving);
+                    scenario.channels = {channel};
                 },
                 [&](Scenario& scenario) {
                     History& history = scenario.history;
@@ -345,22 +337,14 @@ TEST(two_senders_two_receivers_a_time_out_and_a_close) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
         explore(
-            [&] {
-                auto scenario = std::make_unique<Scenario>();
+            [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 channel->associate(Side::send, who);
-                History& history = scenario->history;
-                for (const std::uint64_t number : {100u, 200u})
-                    scenario->actors.push_back(
-                        std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{number}, history));
+                for (const std::uint64_t number : {100u, 200u}) scenario.send(channel, who, {number});
                 for (const Patience patience : {Patience::timed, Patience::endless})
-                    scenario->actors.push_back(
-                        std::make_unique<Receiver>(channel, who, 1, patience, history));
-                Channel& closed = *channel;
-                scenario->actors.push_back(
-                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
-                scenario->channels.push_back(std::move(channel));
-                return scenario;
+                    scenario.receive(channel, who, 1, patience);
+                scenario.close(channel, Side::send, who);
+                scenario.channels = {channel};
             },
             [](Scenario& scenario) { check_complete(scenario); });
     }
@@ -370,21 +354,14 @@ TEST(what_a_call_was_granted_that_quits_goes_to_the_next) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
         explore(
-            [&] {
-                auto scenario = std::make_unique<Scenario>();
+            [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 channel->associate(Side::send, who);
-                History& history = scenario->history;
-                scenario->actors.push_back(
-                    std::make_unique<Sender>(channel, who, std::vector<std::uint64_t>{100}, history));
+                scenario.send(channel, who, {100});
                 for (const Patience patience : {Patience::quits, Patience::endless})
-                    scenario->actors.push_back(
-                        std::make_unique<Receiver>(channel, who, 1, patience, history));
-                Channel& closed = *channel;
-                scenario->actors.push_back(
-                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
-                scenario->channels.push_back(std::move(channel));
-                return scenario;
+                    scenario.receive(channel, who, 1, patience);
+                scenario.close(channel, Side::send, who);
+                scenario.channels = {channel};
             },
             [](Scenario& scenario) { check_complete(scenario); });
     }
@@ -395,26 +372,19 @@ TEST(two_selects_over_two_channels) {
         for (const std::uint64_t seed : {1u, 7u, 12345u}) {
             const OwnerId who = new_id();
             explore(
-                [&] {
-                    auto scenario = std::make_unique<Scenario>();
+                [&](Scenario& scenario) {
                     auto one = make_channel(capacity), two = make_channel(capacity);
-                    History& history = scenario->history;
                     const auto both = [one, two] {
                         std::vector<Select::Case> cases;
                         cases.push_back(recv_case(one));
                         cases.push_back(recv_case(two));
                         return cases;
                     };
-                    scenario->actors.push_back(
-                        std::make_unique<Sender>(one, who, std::vector<std::uint64_t>{100}, history));
-                    scenario->actors.push_back(
-                        std::make_unique<Sender>(two, who, std::vector<std::uint64_t>{200}, history));
-                    scenario->actors.push_back(
-                        std::make_unique<Selector>(who, 1, false, both, seed, history));
-                    scenario->actors.push_back(
-                        std::make_unique<Selector>(who, 1, true, both, seed + 1, history));
-                    scenario->channels = {one, two};
-                    return scenario;
+                    scenario.send(one, who, {100});
+                    scenario.send(two, who, {200});
+                    scenario.select(who, false, both, seed);
+                    scenario.select(who, true, both, seed + 1);
+                    scenario.channels = {one, two};
                 },
                 [](Scenario& scenario) {
                     CHECK_EQ(scenario.history.sent.size(), 2u);
@@ -429,29 +399,24 @@ TEST(a_select_of_both_sides_in_a_rendezvous) {
     for (const std::uint64_t seed : {1u, 7u}) {
         const OwnerId who = new_id();
         explore(
-            [&] {
-                auto scenario = std::make_unique<Scenario>();
+            [&](Scenario& scenario) {
                 auto in = make_channel(0), out = make_channel(0);
                 for (const auto& channel : {in, out}) {
                     channel->associate(Side::send, who);
                     channel->associate(Side::recv, who);
                 }
-                History& history = scenario->history;
                 const auto cases = [in, out] {
                     std::vector<Select::Case> made;
                     made.push_back(recv_case(in));
                     made.push_back(send_case(out, Selector::sent_number));
                     return made;
                 };
-                scenario->actors.push_back(std::make_unique<Selector>(who, 1, true, cases, seed, history));
-                scenario->actors.push_back(
-                    std::make_unique<Sender>(in, who, std::vector<std::uint64_t>{100}, history));
-                scenario->actors.push_back(std::make_unique<Receiver>(out, who, 1, Patience::timed, history));
-                Channel& closed = *in;  // or the sender would wait for ever for a select that timed out
-                scenario->actors.push_back(
-                    std::make_unique<Closer>([&closed, who] { closed.close(Side::send, who); }));
-                scenario->channels = {in, out};
-                return scenario;
+                scenario.select(who, true, cases, seed);
+                scenario.send(in, who, {100});
+                scenario.receive(out, who, 1, Patience::timed);
+                // or the sender would wait for ever for a select that timed out
+                scenario.close(in, Side::send, who);
+                scenario.channels = {in, out};
             },
             [](Scenario& scenario) { check_complete(scenario); });
     }
