@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import memchannel
-from memchannel import testing
+from channel_support import HANG
+from memchannel import _core, interpreters, testing
 
 # One leak of each kind, in what the failure must name; more may be named, since most things take memory too.
 LEAKS = {
@@ -166,6 +167,21 @@ def test_growth_tells_how_much() -> None:
     assert testing.growth(use, repeat=3, counters={"count": lambda: count})["count"] == [2, 2, 2]
     with pytest.raises(testing.LeakError, match="leaks in every run: count grew by 2, 2"):
         testing.assert_no_leaks(use, repeat=2, ignore=testing.COUNTED, counters={"count": lambda: count})
+
+
+def test_collecting_in_other_interpreters_fills_no_caches() -> None:
+    """CPython's method cache keeps each name that is not interned, wherever that lies: 10 in 30 rounds."""
+    made = [interpreters.create(packages=None) for _ in range(3)]
+    count = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
+    try:
+        counts = [0] * 31
+        for round_ in range(31):
+            assert all(_core._collect_garbage(one.id) for one in made)
+            counts[round_] = count() - round_  # without the number itself
+        assert counts[30] - counts[0] < 10, counts
+    finally:
+        for one in made:
+            interpreters.close(one, timeout=HANG)
 
 
 def test_bad_options_are_refused() -> None:

@@ -60,7 +60,8 @@ Ref encoded_dtype(ModuleState& state, PyObject* dtype) {
     PyObject* const known = PyDict_GetItemWithError(state.dtype_codes, key.get());  // borrowed
     if (known) return Ref::borrow(PyTuple_GET_ITEM(known, 1));
     if (PyErr_Occurred()) throw PythonError();
-    Ref code = Ref::steal(PyObject_CallMethod(array_codec(state), "encode_dtype", "O", dtype));
+    Ref code =
+        Ref::steal(PyObject_CallFunction(attribute(array_codec(state), "encode_dtype").get(), "O", dtype));
     if (!code) throw PythonError();
     if (!PyBytes_Check(code.get())) {
         PyErr_SetString(PyExc_TypeError, "encode_dtype must return bytes");
@@ -85,7 +86,8 @@ Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader
     PyObject* const known = PyDict_GetItemWithError(state.dtypes, key.get());
     if (known) return Ref::borrow(known);
     if (PyErr_Occurred()) throw PythonError();
-    Ref dtype = Ref::steal(PyObject_CallMethod(array_codec(state), "decode_dtype", "O", key.get()));
+    Ref dtype = Ref::steal(
+        PyObject_CallFunction(attribute(array_codec(state), "decode_dtype").get(), "O", key.get()));
     if (!dtype) throw PythonError();
     if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtypes)) >= cached_dtypes) PyDict_Clear(state.dtypes);
     if (PyDict_SetItem(state.dtypes, key.get(), dtype.get()) < 0) throw PythonError();
@@ -143,7 +145,8 @@ std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
 // This interpreter's NumPy, imported if that can be; nullptr without an exception: there is none.
 const NumpyTable* numpy_or_none(ModuleState& state) {
     if (const NumpyTable* numpy = loaded_numpy(state.numpy)) return numpy;
-    Ref imported = Ref::steal(PyObject_CallMethod(array_codec(state), "import_numpy", nullptr));
+    Ref imported =
+        Ref::steal(PyObject_CallFunction(attribute(array_codec(state), "import_numpy").get(), nullptr));
     if (!imported) throw PythonError();
     return loaded_numpy(state.numpy);
 }
@@ -154,16 +157,17 @@ Ref make_array_view(ModuleState& state, const ArrayHeader& header, const Ref& me
     if (!module) throw PythonError();
     Ref dims = size_tuple(shape, header.ndim);
     Ref steps = size_tuple(strides, header.ndim);
-    Ref view = Ref::steal(PyObject_CallMethod(
-        module, "_rebuild", "OnOOniy#", memory.get(), -header.touched.low, dims.get(), steps.get(),
-        header.itemsize, header.type_num, reinterpret_cast<const char*>(code), header.dtype_size));
+    Ref view = Ref::steal(PyObject_CallFunction(attribute(module, "_rebuild").get(), "OnOOniy#", memory.get(),
+                                                -header.touched.low, dims.get(), steps.get(), header.itemsize,
+                                                header.type_num, reinterpret_cast<const char*>(code),
+                                                header.dtype_size));
     if (!view) throw PythonError();
     return view;
 }
 
 Ref own_copy(const Ref& array) {
-    Ref copy = Ref::steal(PyObject_CallMethod(array.get(), "copy", "s", "K"));
-    Ref nbytes = copy ? Ref::steal(PyObject_GetAttrString(copy.get(), "nbytes")) : Ref();
+    Ref copy = Ref::steal(PyObject_CallFunction(attribute(array.get(), "copy").get(), "s", "K"));
+    Ref nbytes = copy ? attribute(copy.get(), "nbytes") : Ref();
     const Py_ssize_t copied = nbytes ? PyLong_AsSsize_t(nbytes.get()) : -1;
     if (copied < 0) throw PythonError();
     registry().bytes_copied += static_cast<std::size_t>(copied);

@@ -33,7 +33,8 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
     Ref sent = Ref::borrow(object);
     if (!numpy || !Py_IS_TYPE(object, numpy->array_type) || keeps_text_elsewhere(object)) {
         PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
-        sent = codec ? Ref::steal(PyObject_CallMethod(codec, "prepare", "(O)", object)) : Ref();
+        sent = codec ? Ref::steal(PyObject_CallFunction(attribute(codec, "prepare").get(), "(O)", object))
+                     : Ref();
         if (!sent) throw PythonError();
         numpy = loaded_numpy(state.numpy);
     }
@@ -52,7 +53,9 @@ Message encode_for_array_channel(ModuleState& state, PyObject* object, const Len
 // Objects that need pickle, through the dumps() of one of the codec modules.
 Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject* object,
                 const LendTerms& terms, Py_ssize_t lend_from) {
-    Ref dumped = codec ? Ref::steal(PyObject_CallMethod(codec, dumps, "On", object, lend_from)) : Ref();
+    Ref dumped =
+        codec ? Ref::steal(PyObject_CallFunction(attribute(codec, dumps).get(), "On", object, lend_from))
+              : Ref();
     if (!dumped) throw PythonError();
     return composite(state, Loader::object, dumped.get(), terms);
 }

@@ -147,9 +147,9 @@ Ref decode_composite(ModuleState& state, const Message& message, const RecvOptio
                                 ? module_once(state.array_codec, "memchannel.codecs.array")
                                 : module_once(state.object_codec, "memchannel.codecs.object");
     if (!codec) throw PythonError();
-    Ref result = Ref::steal(PyObject_CallMethod(codec, "loads", "y#O",
-                                                reinterpret_cast<const char*>(base + payload_at),
-                                                static_cast<Py_ssize_t>(header.payload_size), items.get()));
+    Ref result = Ref::steal(PyObject_CallFunction(attribute(codec, "loads").get(), "y#O",
+                                                  reinterpret_cast<const char*>(base + payload_at),
+                                                  static_cast<Py_ssize_t>(header.payload_size), items.get()));
     if (!result) throw PythonError();
     return result;
 }

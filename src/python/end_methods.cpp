@@ -60,8 +60,9 @@ PyObject* end_send_nowait(PyObject* self, PyObject* object) {
 void tell_sent(std::size_t sent) noexcept {
     Ref error = Ref::steal(PyErr_GetRaisedException());
     Ref count = Ref::steal(PyLong_FromSize_t(sent));
+    Ref name = Ref::steal(PyUnicode_InternFromString("sent"));
     // An exception without room for an attribute is raised as it is.
-    if (!count || PyObject_SetAttrString(error.get(), "sent", count.get()) < 0) PyErr_Clear();
+    if (!count || !name || PyObject_SetAttr(error.get(), name.get(), count.get()) < 0) PyErr_Clear();
     PyErr_SetRaisedException(error.release());
 }
 
@@ -159,7 +160,7 @@ PyObject* coroutine(PyObject* self, const char* function, PyObject* first, PyObj
     if (!check_process(channel_of(self))) throw PythonError();
     ModuleState& state = state_of(self);
     PyObject* const module = module_once(state.async_module, "memchannel._async");
-    Ref made = module ? Ref::steal(PyObject_GetAttrString(module, function)) : Ref();
+    Ref made = module ? attribute(module, function) : Ref();
     if (!made) throw PythonError();
     return PyObject_CallFunctionObjArgs(made.get(), self, first, second, nullptr);
 }
@@ -208,7 +209,8 @@ PyObject* end_poison(PyObject* self, PyObject* const* values, Py_ssize_t given, 
             PyErr_Format(PyExc_TypeError, "poison() takes an exception or None, not %R", exc);
             return nullptr;
         }
-        Ref packed = Ref::steal(PyObject_CallMethod(state_of(self).errors, "pack_exception", "O", exc));
+        Ref packed = Ref::steal(
+            PyObject_CallFunction(attribute(state_of(self).errors, "pack_exception").get(), "O", exc));
         char* data;
         Py_ssize_t size;
         if (!packed || PyBytes_AsStringAndSize(packed.get(), &data, &size) < 0) return nullptr;
@@ -273,8 +275,8 @@ PyObject* end_statistics(PyObject* self, PyObject*) {
                            : Ref::steal(PyLong_FromSize_t(channel.traits().capacity));
         if (!capacity) return nullptr;
         const auto number = [](std::size_t count) { return static_cast<Py_ssize_t>(count); };
-        return PyObject_CallMethod(
-            module.get(), "ChannelStatistics", "nnnOKKOOnnONNNN", number(now.queued),
+        return PyObject_CallFunction(
+            attribute(module.get(), "ChannelStatistics").get(), "nnnOKKOOnnONNNN", number(now.queued),
             number(now.waiting_receivers), number(now.waiting_senders), capacity.get(),
             static_cast<unsigned long long>(now.sent), static_cast<unsigned long long>(now.received),
             receivers.get(), senders.get(), number(now.receivers_on_the_way), number(now.senders_on_the_way),
@@ -287,7 +289,7 @@ PyObject* end_reduce(PyObject* self, PyObject*) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
         Ref module = Ref::steal(PyImport_ImportModule("memchannel._core"));
-        Ref opener = module ? Ref::steal(PyObject_GetAttrString(module.get(), "_open_end")) : Ref();
+        Ref opener = module ? attribute(module.get(), "_open_end") : Ref();
         if (!opener) return nullptr;
         return Py_BuildValue("O(KiKi)", opener.get(), static_cast<unsigned long long>(channel.id()),
                              static_cast<int>(end_fields(self).side),
@@ -299,7 +301,7 @@ PyObject* end_reduce(PyObject* self, PyObject*) {
 // Display is not worth C: memchannel/_display.py.
 PyObject* displayed(PyObject* self, const char* function) {
     Ref module = Ref::steal(PyImport_ImportModule("memchannel._display"));
-    return module ? PyObject_CallMethod(module.get(), function, "O", self) : nullptr;
+    return module ? PyObject_CallFunction(attribute(module.get(), function).get(), "O", self) : nullptr;
 }
 PyObject* end_html(PyObject* self, PyObject*) { return displayed(self, "end_html"); }
 PyObject* end_rich(PyObject* self, PyObject*) { return displayed(self, "end_fields"); }

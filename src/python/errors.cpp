@@ -16,7 +16,7 @@ const char* verb(Side side) noexcept { return side == Side::recv ? "receiving" :
 
 void raise_poisoned(ModuleState& state, const Channel& channel) noexcept {
     const std::vector<std::byte> reason = channel.poison_reason();
-    Ref maker = Ref::steal(PyObject_GetAttrString(state.errors, "poisoned_error"));
+    Ref maker = attribute(state.errors, "poisoned_error");
     Ref error = maker ? Ref::steal(PyObject_CallFunction(maker.get(), "Ky#", number(channel), reason.data(),
                                                          static_cast<Py_ssize_t>(reason.size())))
                       : Ref();
@@ -26,7 +26,7 @@ void raise_poisoned(ModuleState& state, const Channel& channel) noexcept {
 }  // namespace
 
 void raise_named(ModuleState& state, const char* name, const char* format, ...) noexcept {
-    Ref type = Ref::steal(PyObject_GetAttrString(state.errors, name));
+    Ref type = attribute(state.errors, name);
     if (!type) return;
     std::va_list arguments;
     va_start(arguments, format);

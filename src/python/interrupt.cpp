@@ -92,7 +92,8 @@ PyObject* collect_garbage(PyObject*, PyObject* interpreter) {
         const bool entered = owner && registry().owners.visit(*owner, [] {
             // Not PyGC_Collect, which does nothing where the collector is disabled.
             Ref gc = Ref::steal(PyImport_ImportModule("gc"));
-            Ref found = gc ? Ref::steal(PyObject_CallMethod(gc.get(), "collect", nullptr)) : Ref();
+            Ref found =
+                gc ? Ref::steal(PyObject_CallFunction(attribute(gc.get(), "collect").get(), nullptr)) : Ref();
             if (!found) PyErr_WriteUnraisable(nullptr);
         });
         return PyBool_FromLong(entered);

@@ -70,7 +70,9 @@ bool register_callback(const char* module_name, const char* function, PyMethodDe
     Ref callback = Ref::steal(PyCFunction_New(&method, capsule));
     Ref module = callback ? Ref::steal(PyImport_ImportModule(module_name)) : Ref();
     Ref result =
-        module ? Ref::steal(PyObject_CallMethod(module.get(), function, "O", callback.get())) : Ref();
+        module
+            ? Ref::steal(PyObject_CallFunction(attribute(module.get(), function).get(), "O", callback.get()))
+            : Ref();
     return static_cast<bool>(result);
 }
 

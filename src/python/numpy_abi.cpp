@@ -11,7 +11,7 @@ constexpr unsigned int abi_2 = 0x02000000;  // NPY_ABI_VERSION of NumPy 2.x
 NumpyTable* fetch(NumpyTable*& slot) noexcept {
     if (slot) return slot;
     Ref module = Ref::steal(PyImport_ImportModule("numpy._core._multiarray_umath"));
-    Ref capsule = module ? Ref::steal(PyObject_GetAttrString(module.get(), "_ARRAY_API")) : Ref();
+    Ref capsule = module ? attribute(module.get(), "_ARRAY_API") : Ref();
     void** const api = capsule ? static_cast<void**>(PyCapsule_GetPointer(capsule.get(), nullptr)) : nullptr;
     if (!api) return nullptr;
     const unsigned int version = reinterpret_cast<unsigned int (*)()>(api[0])();
@@ -39,7 +39,7 @@ NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept {
     PyObject* const modules = PyImport_GetModuleDict();  // borrowed
     Ref name = Ref::steal(PyUnicode_FromString("numpy._core._multiarray_umath"));
     Ref module = name ? Ref::steal(PyObject_GetItem(modules, name.get())) : Ref();
-    Ref complete = module ? Ref::steal(PyObject_GetAttrString(module.get(), "_ARRAY_API")) : Ref();
+    Ref complete = module ? attribute(module.get(), "_ARRAY_API") : Ref();
     if (!complete) {
         PyErr_Clear();  // not imported (yet)
         return nullptr;

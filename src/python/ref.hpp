@@ -31,6 +31,14 @@ class Ref {
     PyObject* object_ = nullptr;
 };
 
+// An attribute by interned name: the types' method cache holds a name by its address (Objects/typeobject.c,
+// MCACHE_HASH_METHOD), so that every new string, as PyObject_GetAttrString and PyObject_CallMethod make them,
+// would take up, and keep, another entry.
+inline Ref attribute(PyObject* object, const char* name) noexcept {
+    Ref interned = Ref::steal(PyUnicode_InternFromString(name));
+    return interned ? Ref::steal(PyObject_GetAttr(object, interned.get())) : Ref();
+}
+
 // Keeps the exception of the current thread state across code that must neither see nor change it. Construct
 // it after attaching: the exception lives in the thread state.
 class ErrorScope {

@@ -74,13 +74,6 @@ int view_getbuffer(PyObject* self, Py_buffer* buffer, int flags) {
     return 0;
 }
 
-// An attribute by interned name: the types' method cache holds a name by its address (Objects/typeobject.c,
-// MCACHE_HASH_METHOD), so that every new string would take up, and keep, another entry.
-Ref attribute(PyObject* object, const char* name) noexcept {
-    Ref interned = Ref::steal(PyUnicode_InternFromString(name));
-    return interned ? Ref::steal(PyObject_GetAttr(object, interned.get())) : Ref();
-}
-
 #if PY_VERSION_HEX >= 0x030E0000
 PyObject* view_count(PyObject* self, PyObject* value) {
     Ref memory = plain(self);
@@ -227,7 +220,7 @@ PyObject* base_of_view(PyObject* view) noexcept {
 bool add_view_type(PyObject* module, ModuleState& state) noexcept {
     state.view_type = make_view_type(module);
     if (!state.view_type) return false;
-    state.to_readonly = PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyMemoryView_Type), "toreadonly");
+    state.to_readonly = attribute(reinterpret_cast<PyObject*>(&PyMemoryView_Type), "toreadonly").release();
     return state.to_readonly && PyModule_AddType(module, state.view_type) == 0;
 }
 

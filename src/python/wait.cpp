@@ -103,8 +103,9 @@ PyObject* set_wakeup_fd(PyObject*, PyObject* fd) {
             const AttachedTo attached(PyInterpreterState_Main());
             if (!attached) throw std::bad_alloc();
             Ref module = Ref::steal(PyImport_ImportModule("signal"));
-            Ref result =
-                module ? Ref::steal(PyObject_CallMethod(module.get(), "set_wakeup_fd", "l", number)) : Ref();
+            Ref result = module ? Ref::steal(PyObject_CallFunction(
+                                      attribute(module.get(), "set_wakeup_fd").get(), "l", number))
+                                : Ref();
             if (result) previous = PyLong_AsLong(result.get());
             failed = PyErr_Occurred() != nullptr;
             if (failed) PyErr_WriteUnraisable(nullptr);  // nothing of another interpreter can be raised here
