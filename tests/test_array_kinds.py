@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
+import gc
+import mmap
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +133,140 @@ def test_text_arrives_by_a_copy_that_is_counted(name: str) -> None:
 def test_masked_objects_are_refused() -> None:
     with pytest.raises(TypeError, match="Python objects"):
         received(np.ma.MaskedArray([object()], [True]))
+
+
+# ---- buffers of all kinds
+
+
+class BytesSubclass(bytes):
+    """NumPy makes neither a scalar nor an array of it."""
+
+
+class Exporter:
+    """What exports a buffer by PEP 688; the other ways, which are worse, must not be taken."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self.memory)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise AssertionError("the buffer serves")
+
+
+class CannotExport:
+    """The other way must be taken."""
+
+    array = np.arange(3)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        raise BufferError("not now")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+def shared_buffer() -> Any:
+    memory = memchannel.SharedBuffer(8)
+    memoryview(memory)[:] = b"abcdef\0\0"
+    return memory
+
+
+def mapped() -> mmap.mmap:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[:3] = b"abc"
+    return memory
+
+
+EXPORTERS: dict[str, Any] = {
+    "bytes": lambda: b"abc\0\0",
+    "one byte": lambda: b"\0",
+    "bytes subclass": lambda: BytesSubclass(b"abc\0"),
+    "bytearray": lambda: bytearray(b"abc\0"),
+    "memoryview": lambda: memoryview(b"abc\0\0")[1:],
+    "2-d memoryview": lambda: memoryview(bytes(range(6))).cast("B", (2, 3)),
+    "chars": lambda: memoryview(b"abc\0").cast("c"),
+    "array.array": lambda: array.array("h", [1, -2, 0]),
+    "array.array of text": lambda: array.array("w" if "w" in array.typecodes else "u", "abc"),
+    "mmap": mapped,
+    "ctypes array": lambda: (ctypes.c_double * 3)(1, 2, 0),
+    "ctypes chars": lambda: (ctypes.c_char * 5)(*b"abc"),
+    "ctypes scalar": lambda: ctypes.c_int(7),
+    "PickleBuffer": lambda: pickle.PickleBuffer(b"abc\0"),
+    "SharedBuffer": shared_buffer,
+    "PEP 688": lambda: Exporter(b"abc\0"),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_a_buffer_arrives_as_an_array_over_its_memory(name: str) -> None:
+    sent = EXPORTERS[name]()
+    before = memchannel.stats()
+    got = received(sent)
+    expected = np.asarray(memoryview(sent))
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    assert got.ctypes.data == expected.ctypes.data
+    assert got.tobytes() == bytes(memoryview(sent))
+    assert not got.flags.writeable
+    assert memchannel.stats().bytes_copied == before.bytes_copied
+    del got, expected
+    gc.collect()
+    assert memchannel.stats().live == before.live
+
+
+def test_an_empty_buffer_arrives_as_no_element() -> None:
+    got = received(b"")
+    assert (got.dtype, got.shape) == (np.uint8, (0,))
+
+
+@pytest.mark.parametrize("send", [lambda view: view, BytesSubclass], ids=["view", "bytes of it"])
+def test_a_received_view_arrives_as_an_array(send: Any) -> None:
+    channel = memchannel.MemChannel()
+    channel.send(b"abc\0")
+    with channel.recv() as view:
+        got = received(send(view))
+    assert (got.dtype, got.tolist()) == (np.uint8, [97, 98, 99, 0])
+
+
+def test_what_cannot_export_its_buffer_is_asked_for_its_array() -> None:
+    got = received(CannotExport())
+    assert got.ctypes.data == CannotExport.array.ctypes.data
+
+
+def test_a_scalar_that_is_copied_is_counted() -> None:
+    before = memchannel.stats().bytes_copied
+    assert received(np.float64(1.5)) == 1.5
+    assert memchannel.stats().bytes_copied - before == 8
+
+
+def released() -> memoryview:
+    view = memoryview(b"abc")
+    view.release()
+    return view
+
+
+def closed() -> mmap.mmap:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory.close()
+    return memory
+
+
+@pytest.mark.parametrize(("make", "message"), [(released, "released memoryview"), (closed, "mmap closed")])
+def test_a_buffer_that_is_gone(make: Any, message: str) -> None:
+    for kind in (memchannel.ArrayChannel, memchannel.MemChannel):
+        with pytest.raises(ValueError, match=message):
+            kind().send(make())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: (ctypes.c_void_p * 2)(), r"cannot send 'c_void_p_Array_2'.*format '<P'.*MemChannel"),
+        (lambda: memoryview(bytes(16)).cast("P"), r"cannot send 'memoryview'.*format 'P'.*MemChannel"),
+        (lambda: (ctypes.py_object * 2)(), "Python objects belong to one interpreter"),
+    ],
+)
+def test_buffers_without_a_dtype_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        received(make())

@@ -77,17 +77,49 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
         return _dump("recarray", None, [obj.view(np.ndarray)])
     if any(hasattr(obj, f"__arrow_c_{kind}__") for kind in ("array", "stream")) and _null_count(obj):
         return _dump_masked(_masked_arrow(obj))
-    if isinstance(obj, (np.ndarray, np.generic)) or any(
-        hasattr(obj, name) for name in ("__array_interface__", "__array__", "__buffer__")
-    ):
-        array = np.asarray(obj)
-    elif hasattr(obj, "__dlpack__"):
-        array = np.from_dlpack(obj)
-    else:
-        raise _refuse(
-            obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__"
-        )
+    array = _as_array(obj)
     return _dump_text(array) if array.dtype.num == _STRING_DTYPE else array
+
+
+def _as_array(obj: Any) -> NDArray[Any]:
+    import numpy as np
+
+    if isinstance(obj, np.ndarray):
+        return np.asarray(obj)
+    if isinstance(obj, np.generic):
+        array = np.asarray(obj)
+        if array.base is None:  # an element of a structured array lies in that
+            _core._count_copied(array.nbytes)
+        return array
+    has_array = hasattr(obj, "__array_interface__") or hasattr(obj, "__array__")
+    has_dlpack = hasattr(obj, "__dlpack__")
+    if hasattr(obj, "__buffer__"):
+        try:
+            memory = memoryview(obj)
+        except Exception:
+            if not (has_array or has_dlpack):
+                raise
+        else:
+            return _of_buffer(obj, memory)
+    if has_array:
+        return np.asarray(obj)
+    if has_dlpack:
+        return np.from_dlpack(obj)
+    raise _refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
+
+
+def _of_buffer(obj: object, memory: memoryview) -> NDArray[Any]:
+    """Lay an array over a buffer; the exporter itself, if that is bytes, NumPy would take for a scalar."""
+    import numpy as np
+
+    try:
+        return np.asarray(memory)
+    except (TypeError, ValueError) as exc:
+        raise _refuse(
+            obj,
+            f"NumPy has no dtype for the format {memory.format!r} of its buffer ({exc}); "
+            "send it over a memchannel.MemChannel",
+        ) from exc
 
 
 def _null_count(obj: Any) -> int:
