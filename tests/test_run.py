@@ -6,6 +6,7 @@ import _interpreters
 import functools
 import gc
 import pickle
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -324,6 +325,17 @@ def test_an_argument_that_cannot_be_made_there(interp: Interpreter) -> None:
 def test_neither_source_nor_function(interp: Interpreter, what: Any) -> None:
     with pytest.raises(TypeError, match="source text or a callable"):
         run(interp, what)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+@pytest.mark.parametrize("wrong", [5, 0, "main", None, memchannel.MemChannel], ids=repr)
+def test_what_is_no_interpreter(wrong: Any, thread: bool) -> None:
+    wrong = wrong() if callable(wrong) else wrong  # a channel has an id as well
+    named = re.escape(repr(wrong))
+    with pytest.raises(TypeError, match=rf"^run\(\) takes an Interpreter, not {named}"):
+        run(wrong, "1", thread=thread)
+    with pytest.raises(TypeError, match=rf"^call_soon\(\) takes an Interpreter, not {named}"):
+        interpreters.call_soon(wrong, print)
 
 
 def test_names_must_be_strings(interp: Interpreter) -> None:

@@ -93,6 +93,16 @@ def execute(number: int, source: str) -> None:
         raise RuntimeError(f"interpreter {number}: {getattr(failure, 'errdisplay', failure.formatted)}")
 
 
+def interpreter_id(interp: object, function: str) -> int:
+    """Return the number of an interpreter; TypeError, in the name of a function, if it is none."""
+    from memchannel.interpreters import Interpreter
+
+    if not isinstance(interp, Interpreter):
+        raise TypeError(f"{function}() takes an Interpreter, not {interp!r}; see memchannel.interpreters")
+    number: int = interp.id
+    return number
+
+
 def _refuse_running(number: int) -> None:
     try:
         busy = _interpreters.is_running(number)
@@ -201,6 +211,8 @@ def run(
         The interpreter is running, or cannot import memchannel.
     InterpreterNotFoundError
         It was closed.
+    TypeError
+        `interp` is no interpreter, or what is to run is neither text nor callable.
     pickle.PicklingError
         The function cannot be pickled; the message names it and the part of it.
     ValueError
@@ -208,8 +220,8 @@ def run(
     KeyboardInterrupt
         Ctrl-C with ``thread=True``.
     """
+    number = interpreter_id(interp, "run")
     request = _request(source_or_function, shared, more_shared, capture_output)
-    number = interp.id
     _refuse_closed(number)
     _refuse_running(number)
     requests: _core.Channel[Any] = _core.Channel()
@@ -347,15 +359,16 @@ def call_soon(interp: Interpreter, function: Callable[..., object], /, *args: An
     InterpreterNotFoundError
         It was closed.
     TypeError
-        Not callable.
+        `interp` is no interpreter, or `function` is not callable.
     pickle.PicklingError, ValueError
         The function or an argument cannot be sent; the message names it.
     """
     if not callable(function):
         raise TypeError(f"call_soon() takes a callable, not {function!r}")
-    _refuse_closed(interp.id)
-    _interpreters.is_running(interp.id)  # raises if there is none
+    number = interpreter_id(interp, "call_soon")
+    _refuse_closed(number)
+    _interpreters.is_running(number)  # raises if there is none
     try:
-        _core._call_soon(interp.id, (function, args))
+        _core._call_soon(number, (function, args))
     except Exception as exc:
         _raise_culprit(function, {f"argument {i}": value for i, value in enumerate(args)}, exc)

@@ -94,11 +94,13 @@ PyObject* channel_new(PyTypeObject* type, PyObject* arguments, PyObject* keyword
 
 Handle<Channel> find_channel(PyObject* id) {
     const unsigned long long number = PyLong_AsUnsignedLongLong(id);
-    if (number == static_cast<unsigned long long>(-1) && PyErr_Occurred()) throw PythonError();
-    Handle<Channel> channel = registry().channels.find(number);
+    const bool possible = number != static_cast<unsigned long long>(-1) || !PyErr_Occurred();
+    if (!possible && !PyErr_ExceptionMatches(PyExc_OverflowError)) throw PythonError();
+    PyErr_Clear();  // negative or too large: such a channel does not exist either
+    Handle<Channel> channel = possible ? registry().channels.find(number) : Handle<Channel>();
     if (!channel) {
         PyErr_Format(PyExc_ValueError,
-                     "there is no channel %llu: it was never made, or nobody holds an end of it", number);
+                     "there is no channel %S: it was never made, or nobody holds an end of it", id);
         throw PythonError();
     }
     return channel;
