@@ -12,13 +12,13 @@ import sys
 import termios
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import memchannel
+from cli_support import child_environment, fails, files, run_command
 from memchannel.cli import main
 
 FUNCTIONS = """
@@ -113,24 +113,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def data(module: str) -> NDArray[np.float64]:
     loaded: NDArray[np.float64] = np.load("data.npy")
     return loaded
-
-
-def files() -> set[str]:
-    return {path.name for path in Path().iterdir() if path.name != "__pycache__"}
-
-
-def fails(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str) -> None:
-    """Run the command line, which must end with `status`, one line of error, and no new file."""
-    before = files()
-    assert main(arguments) == status
-    out, err = capsys.readouterr()
-    assert out == ""
-    last = err.splitlines()[-1]
-    assert last.startswith(f"memchannel {arguments[0]}: error: ")
-    assert re.search(message, last), last
-    if status == 2:
-        assert len(err.splitlines()) == 1
-    assert files() == before
 
 
 class TestMap:
@@ -407,25 +389,6 @@ class TestMapFails:
     def test_result_without_the_axis(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["map", "data.npy", f"{module}:row_sums", "--axis", "1", "-j", "1"]
         fails(capsys, arguments, 1, r"shape \(100,\), which has no axis 1.*keepdims=True")
-
-
-def run_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "memchannel", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=child_environment(),
-        **options,
-    )
-
-
-def child_environment() -> dict[str, str]:
-    """The children find memchannel where this process found it."""
-    package = str(Path(memchannel.__file__).parents[1])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class TestProcess:

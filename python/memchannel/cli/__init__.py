@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import memchannel
 from memchannel.cli import _demo, _doctor, _map
-from memchannel.cli._common import INTERRUPTED, CommandError
+from memchannel.cli._common import INTERRUPTED, OUTPUT_CLOSED, CommandError, OutputClosedError, telling
 
 __all__ = ["main"]
 
@@ -29,27 +30,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, 1 when the work failed, 2 when the command line or its input is wrong,
-        130 after Ctrl-C.
+        130 after Ctrl-C, 141 when nobody reads the output any more.
 
     Raises
     ------
     SystemExit
         The arguments cannot be parsed (status 2), or ask for help or the version (status 0).
     """
-    args = _parser().parse_args(argv)
+    name = "memchannel"
     try:
+        args = _parser().parse_args(argv)
+        name = f"memchannel {args.command}"
         status: int = args.run(args)
     except CommandError as error:
-        print(f"memchannel {args.command}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {error}", file=sys.stderr)
         return error.status
+    except OutputClosedError:
+        return OUTPUT_CLOSED
     except KeyboardInterrupt:
-        print(f"memchannel {args.command}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Help and version that cannot be written end the command like all its output; argparse ignores it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        with telling():
+            file.write(message)
+            file.flush()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="memchannel",
         description=DESCRIPTION,
         epilog="memchannel COMMAND --help tells more, with examples.",

@@ -18,8 +18,10 @@ from memchannel.cli._common import (
     check_destination,
     default_workers,
     format_bytes,
-    positive_int,
     replacing,
+    say,
+    worker_count,
+    writing,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-j", "--workers", metavar="N", type=positive_int, help="interpreters (default: one for each CPU)"
+        "-j", "--workers", metavar="N", type=worker_count, help="interpreters (default: one for each CPU)"
     )
     parser.add_argument(
         "-o",
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what the command line says; errors are raised as `CommandError`."""
     from memchannel import demo
 
-    check_destination(args.output)
+    picture = check_destination(args.output)
     try:
         terrain = demo.load_jacksboro(2 if args.quick else 1)
     except demo.DemoUnavailableError as error:
@@ -101,21 +103,21 @@ def run(args: argparse.Namespace) -> int:
     halo, _ = demo.search_reach(**search)
     workers = args.workers or default_workers()
     rows, columns = elevation.shape
-    print(f"{terrain.name}: {rows} x {columns} cells of {terrain.dx:.0f} x {terrain.dy:.0f} m")
-    print(f"sky-view factor: {search['directions']} rays of {RADIUS / 1000:g} km for each cell\n")
+    say(f"{terrain.name}: {rows} x {columns} cells of {terrain.dx:.0f} x {terrain.dy:.0f} m")
+    say(f"sky-view factor: {search['directions']} rays of {RADIUS / 1000:g} km for each cell\n")
 
     serial = _measure(lambda: sky_view(elevation))
     _report("serially", serial)
     parallel = _measure(lambda: _in_parallel(sky_view, elevation, halo, workers))
     _report(f"{workers} interpreters", parallel)
-    print(f"\nspeed-up {serial.seconds / parallel.seconds:.2f}x")
+    say(f"\nspeed-up {serial.seconds / parallel.seconds:.2f}x")
 
     differing = int((serial.sky_view.view("u8") != parallel.sky_view.view("u8")).sum())
     if differing:
         raise CommandError(f"the two results differ in {differing} of {elevation.size} cells", FAILURE)
-    print(f"results equal to the last bit in all {elevation.size} cells")
-    _save(demo.draw(terrain, parallel.sky_view), args.output)
-    print(f"picture in {args.output}")
+    say(f"results equal to the last bit in all {elevation.size} cells")
+    _save(demo.draw(terrain, parallel.sky_view), picture)
+    say(f"picture in {args.output}")
     return 0
 
 
@@ -148,7 +150,7 @@ def _in_parallel(
 
 
 def _report(label: str, run: Run) -> None:
-    print(
+    say(
         f"{label:<16} {run.seconds:7.2f} s, peak memory {format_bytes(run.peak)}, "
         f"lent {format_bytes(run.lent)}, copied {format_bytes(run.copied)}"
     )
@@ -157,8 +159,5 @@ def _report(label: str, run: Run) -> None:
 def _save(figure: Figure, path: Path) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(picture.getvalue())
-    except OSError as error:
-        raise CommandError(f"cannot write {str(path)!r}: {error.strerror}", FAILURE) from error
+    with writing(path), replacing(path) as temporary:
+        temporary.write_bytes(picture.getvalue())

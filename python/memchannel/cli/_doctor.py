@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from memchannel.cli._common import FAILURE, format_bytes, print_table
+from memchannel.cli._common import FAILURE, format_bytes, print_table, say
 
 DESCRIPTION = """\
 Tell what this Python and this platform can do, and whether each PACKAGE loads and works in an interpreter
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         "packages": {name: _package(name) for name in args.packages},
     }
     if args.json:
-        print(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
     else:
         _print(facts)
     checked = [facts["platform"], facts["memchannel"], *facts["packages"].values()]
@@ -148,12 +148,12 @@ def _print(facts: Facts) -> None:
             ("images", _verdict(machine, "private images of extension modules are possible")),
         ]
     )
-    print()
+    say()
     packages = facts["packages"].items()
     print_table([(name, _verdict(package, _experience(package))) for name, package in packages])
     for name, package in packages:
         if package["output"] and not package["ok"]:
-            print(f"\n{name} wrote:\n{package['output']}")
+            say(f"\n{name} wrote:\n{package['output']}")
 
 
 def _verdict(part: Facts, what: str) -> str:

@@ -60,7 +60,9 @@ def _import(name: str) -> Any:
             f"there is no module {name!r} in {os.getcwd()!r} or elsewhere on sys.path; "
             "run the command where it is, or put its directory into PYTHONPATH"
         ) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         traceback.print_exc()
         raise CommandError(f"importing {name!r} failed: {type(error).__name__}: {error}", FAILURE) from error
 

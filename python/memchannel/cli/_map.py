@@ -20,7 +20,11 @@ from memchannel.cli._common import (
     positive_int,
     print_table,
     replacing,
+    say,
+    worker_count,
+    writing,
 )
+from memchannel.errors import RemoteTraceback
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +78,7 @@ def add_parser(commands: Any) -> None:
         "-j",
         "--jobs",
         metavar="N",
-        type=positive_int,
+        type=worker_count,
         help="number of interpreters (default: one for each CPU)",
     )
     parser.add_argument(
@@ -110,11 +114,11 @@ def run(args: argparse.Namespace) -> int:
         result = assembly.finish()
         place = ""
     else:
-        check_destination(args.output)
-        with replacing(args.output) as temporary:
+        with replacing(check_destination(args.output)) as temporary:
             assembly = Assembly(axis, data.shape[axis], file_allocator(temporary))
             lines = _collect(args, function, data, axis, assembly)
-            result = assembly.finish()
+            with writing(args.output):
+                result = assembly.finish()
         place = f", in {args.output}"
     print_table(
         [
@@ -124,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         ]
     )
     if args.output is None:
-        print(result)
+        say(result)
     return 0
 
 
@@ -182,17 +186,27 @@ def _take(results: Iterator[Any], block: slice, assembly: Assembly, args: argpar
     where = f"{args.function} on the block {block.start}:{block.stop} of axis {args.axis}"
     try:
         result = next(results)
-    except Exception as error:
-        # The worker's traceback is the cause, as it is with the standard library's executors.
-        if error.__cause__ is not None:
+    except BaseException as raised:
+        error = _of_the_function(raised)
+        # The worker's traceback is the cause, as it is with the standard library's executors. What comes from
+        # a worker is a failure even if it is KeyboardInterrupt or SystemExit: the user's Ctrl-C has no cause.
+        if isinstance(error.__cause__, RemoteTraceback):
             print(str(error.__cause__).strip(), file=sys.stderr)
+        elif not isinstance(error, Exception):
+            raise
         raise CommandError(f"{where} failed: {type(error).__name__}: {error}", FAILURE) from error
     try:
-        assembly.add(result, block)
+        with writing(args.output):
+            assembly.add(result, block)
     except (TypeError, ValueError) as error:
         raise CommandError(f"{where} {error}", FAILURE) from error
-    except OSError as error:
-        raise CommandError(f"cannot write {str(args.output)!r}: {error.strerror}", FAILURE) from error
+
+
+def _of_the_function(raised: BaseException) -> BaseException:
+    """Undo PEP 479, which makes a RuntimeError of a StopIteration that passes a generator."""
+    if isinstance(raised, RuntimeError) and isinstance(raised.__cause__, StopIteration):
+        return raised.__cause__
+    return raised
 
 
 def _wants_progress() -> bool:

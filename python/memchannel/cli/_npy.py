@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -51,7 +52,11 @@ def _unreadable(error: Exception) -> str:
 
 def _damage(path: Path) -> str | None:
     """Why a file that starts as a ``.npy`` file cannot be mapped; None if its header tells nothing."""
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    readers: dict[tuple[int, int], Callable[[BinaryIO], Any]] = {
+        (1, 0): npy.read_array_header_1_0,
+        (2, 0): npy.read_array_header_2_0,
+        (3, 0): _read_array_header_3_0,
+    }
     try:
         with path.open("rb") as file:
             shape, _, dtype = readers[npy.read_magic(file)](file)
@@ -68,6 +73,15 @@ def _damage(path: Path) -> str | None:
             f"the file has {present}; write it again"
         )
     return None
+
+
+def _read_array_header_3_0(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read a header of version 3.0, which NumPy offers no function for: 2.0's with UTF-8 (NEP 1)."""
+    length = file.read(4)
+    text = file.read(int.from_bytes(length, "little")).decode("utf-8")
+    escaped = text.encode("ascii", "backslashreplace")  # names stand in string literals
+    header = io.BytesIO(len(escaped).to_bytes(4, "little") + escaped)
+    return npy.read_array_header_2_0(header)
 
 
 def file_allocator(path: Path) -> Callable[[tuple[int, ...], np.dtype[Any]], Array]:
