@@ -239,6 +239,19 @@ def test_go_shrink_stack_during_blocked_send() -> None:
     sender.result()
 
 
+def test_go_select_stack_adjust() -> None:
+    """Selects that wait while the collector runs, one of them twice in each line, are all told of the end."""
+    first, second = Channel[int](), Channel[int]()
+    choosers = [Task(select, first, second), Task(select, first, first, second, second)]
+    wait_until(lambda: waiting(first) == waiting(second) == (3, 0))
+    gc.collect()
+    second.ends[1].close()
+    for chooser in choosers:
+        with pytest.raises(EndOfChannel):
+            chooser.result()
+    assert waiting(first) == (0, 0)
+
+
 def test_go_fifo_of_a_chain() -> None:
     """Each thread passes its number on when the one before it has, over rendezvous channels."""
     out = Channel[int](rendezvous=True)
