@@ -13,7 +13,7 @@ import pytest
 
 import memchannel
 from array_support import DTYPES, LAYOUTS, PLAIN_DTYPES, SHAPES, assert_same, filled, traits
-from channel_support import HANG, RemoteFailure, level_leases
+from channel_support import HANG, level_leases
 from memchannel import ArrayChannel
 from second_interpreter import SecondInterpreter
 
@@ -337,11 +337,3 @@ def test_options_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         channel.recv(copy=True, as_view=True)
     assert channel.recv().tolist() == [0, 1, 2]
-
-
-def test_an_interpreter_without_numpy_says_what_to_do(neighbour: Any) -> None:
-    channel: ArrayChannel[Any] = ArrayChannel()
-    channel.send(np.arange(3))
-    with pytest.raises(RemoteFailure, match=r"images\.enable\('numpy'\)"):
-        neighbour.do("channel.recv(copy=True)", channel=channel)
-    neighbour.do("globals().pop('channel')")

@@ -129,6 +129,11 @@ def test_buffers() -> None:
         memoryview(viewed(np.arange(6)[::2]))
 
 
+def test_pickling_says_what_to_do() -> None:
+    with pytest.raises(TypeError, match="ArrayView cannot be pickled: send it over an ArrayChannel"):
+        memchannel.Channel[Any]().send(viewed(np.arange(3)))
+
+
 def test_sending_a_view_on_does_not_nest() -> None:
     sent = np.arange(24.0).reshape(4, 6)
     before = memchannel.stats()

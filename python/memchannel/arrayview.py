@@ -281,6 +281,9 @@ class ArrayView:
         flat = memoryview(self._memory)[self._offset : self._offset + self.nbytes]
         return flat.cast(code, self.shape) if self.size else flat.cast(code)  # type: ignore[call-overload, no-any-return]
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an ArrayView cannot be pickled: send it over an ArrayChannel, or its tolist()")
+
     def _description(self) -> tuple[Any, ...]:
         """Say what the channel needs to send it on: the lease is on the first owner's memory."""
         where = (self._memory, self._offset, self.shape, self.strides)

@@ -142,13 +142,13 @@ std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
     return sizes;
 }
 
-// This interpreter's NumPy, imported if that can be; nullptr without an exception: there is none.
-const NumpyTable* numpy_or_none(ModuleState& state) {
+// This interpreter's NumPy, imported if that can be; nullptr: there is none, and none is required.
+const NumpyTable* numpy_or_none(ModuleState& state, bool required) {
     if (const NumpyTable* numpy = loaded_numpy(state.numpy)) return numpy;
-    Ref imported =
-        Ref::steal(PyObject_CallFunction(attribute(array_codec(state), "import_numpy").get(), nullptr));
+    Ref imported = Ref::steal(PyObject_CallFunctionObjArgs(
+        attribute(array_codec(state), "import_numpy").get(), required ? Py_True : Py_False, nullptr));
     if (!imported) throw PythonError();
-    return loaded_numpy(state.numpy);
+    return imported.get() == Py_True ? loaded_numpy(state.numpy) : nullptr;
 }
 
 Ref make_array_view(ModuleState& state, const ArrayHeader& header, const Ref& memory, const Py_ssize_t* shape,
@@ -224,7 +224,13 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
     return lend_buffer(state, buffer, terms);
 }
 
-Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options) {
+bool has_plain_dtype(const std::byte* at) noexcept {
+    ArrayHeader header;
+    std::memcpy(&header, at, sizeof header);
+    return header.type_num >= 0;
+}
+
+Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options) try {
     ArrayHeader header;
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
@@ -235,17 +241,17 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
     Ref memory = make_lent_memory(
         state, std::move(lease),
         Layout{header.data + header.touched.low, size, 1, 1, &size, &one, "B", header.access});
-    const NumpyTable* const numpy = options.as_view ? nullptr : numpy_or_none(state);
-    if (!numpy) {
-        Ref view = make_array_view(state, header, memory, shape, strides, code);
-        return options.copy ? own_copy(view) : std::move(view);
-    }
+    const NumpyTable* const numpy =
+        options.as_view ? nullptr : numpy_or_none(state, options.copy || options.ndarray);
+    if (!numpy) return make_array_view(state, header, memory, shape, strides, code);
     Ref dtype = decoded_dtype(state, *numpy, header, code);
     const int flags = header.access == Access::write ? array_writeable : 0;
     Ref array = Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape,
                                                  strides, header.data, flags, nullptr));
     if (!array || numpy->set_base(array.get(), memory.release()) < 0) throw PythonError();
     return options.copy ? own_copy(array) : std::move(array);
+} catch (const PythonError&) {
+    throw Undeliverable();
 }
 
 }  // namespace memchannel

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/message.hpp"
+#include "errors.hpp"
 #include "lease_buffer.hpp"
 
 namespace memchannel {
@@ -13,11 +14,18 @@ enum class MessageKind : std::uint8_t { buffer = 1, array = 2, composite = 3, si
 struct RecvOptions {
     bool copy = false;     // arrays: an own, writable one
     bool as_view = false;  // arrays: an ArrayView
+    bool ndarray = false;  // arrays: no ArrayView where NumPy cannot be imported
 };
+
+// Nothing is wrong with the message, but this interpreter lacks what it takes: NumPy, the module of a dtype,
+// memory for a copy. It must stay receivable.
+struct Undeliverable : PythonError {};
 
 // Throw PythonError or std::bad_alloc; the object and its memory are as before then.
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms);
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
+// Whether decode() can fail by more than a lack of memory for the object itself.
+bool runs_python(ModuleState& state, const Message& message, const RecvOptions& options) noexcept;
 
 // The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message
 // instead of lent, and what the other side cannot import is pickled by value.

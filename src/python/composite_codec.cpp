@@ -130,7 +130,7 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
 
 Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options) {
     // What is more than an ndarray is nothing that an ArrayView could be.
-    const RecvOptions own{options.copy, false};
+    const RecvOptions own{.copy = options.copy, .ndarray = true};
     CompositeHeader header;
     const std::byte* const base = message.header().data();
     std::memcpy(&header, base, sizeof header);
@@ -150,8 +150,9 @@ Ref decode_composite(ModuleState& state, const Message& message, const RecvOptio
     Ref result = Ref::steal(PyObject_CallFunction(attribute(codec, "loads").get(), "y#O",
                                                   reinterpret_cast<const char*>(base + payload_at),
                                                   static_cast<Py_ssize_t>(header.payload_size), items.get()));
-    if (!result) throw PythonError();
-    return result;
+    if (result) return result;
+    if (header.loader == Loader::array) throw Undeliverable();
+    throw PythonError();
 }
 
 }  // namespace memchannel

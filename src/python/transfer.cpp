@@ -108,12 +108,15 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
 
 Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
     // Only what runs Python code can be interrupted, and is worth a second holder.
-    if (message.kind() != static_cast<std::uint8_t>(MessageKind::composite))
-        return decode(state, message, options);
+    if (!runs_python(state, message, options)) return decode(state, message, options);
     std::vector<Message> kept;
     kept.push_back(message.share());
     try {
         return decode(state, message, options);
+    } catch (const Undeliverable&) {
+        message.reset();
+        put_back(channel, kept);
+        throw;
     } catch (const PythonError&) {
         message.reset();
         if (is_no_exception()) put_back(channel, kept);
@@ -130,6 +133,10 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
     Ref list = Ref::steal(PyList_New(0));
     if (!list) throw PythonError();
     std::size_t made = 0;
+    const auto put_back_rest = [&] {
+        messages.erase(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(made));
+        put_back(channel, messages);
+    };
     try {
         for (; made < messages.size(); ++made) {
             // A second holder makes the decoder leave the message whole.
@@ -138,12 +145,16 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
             if (!object || PyList_Append(list.get(), object.get()) < 0) throw PythonError();
         }
         return list;
+    } catch (const Undeliverable&) {
+        put_back_rest();
+        if (made == 0) throw;
+        PyErr_Clear();
+        return list;
     } catch (const PythonError&) {
         if (is_no_exception()) made = 0;
         else if (made == 0) messages.erase(messages.begin());
         const bool raise = made == 0;
-        messages.erase(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(made));
-        put_back(channel, messages);
+        put_back_rest();
         if (raise) throw;
         PyErr_Clear();
         return list;

@@ -24,7 +24,7 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
                      const Patience& patience);
 
 // The received message as an object. Throws as decode() does; if what was raised is no Exception (an
-// interrupt), or memory ran out, the message is first in the channel again.
+// interrupt), memory ran out, or the message is Undeliverable here, it is first in the channel again.
 Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options);
 // A list of as many as can be made, the rest being back in the channel. Throws if that is none, or
 // interrupted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any
 
 from memchannel import _core
@@ -25,23 +26,35 @@ def decode_dtype(code: bytes) -> np.dtype[Any]:
     return dtype
 
 
-def import_numpy() -> bool:
-    """Import this interpreter's NumPy.
+# Where NumPy was looked for in vain, and why: looking costs milliseconds.
+_no_numpy: tuple[list[Any], ImportError] | None = None
+
+
+def import_numpy(required: bool) -> bool:
+    """Import this interpreter's NumPy, and tell whether there is one.
 
     Raises
     ------
     ImportError
-        It is not installed, or the interpreter was made without it.
+        It is required, but not installed, or the interpreter was made without it.
     """
-    try:
-        import numpy  # noqa: F401
-    except ImportError as exc:
+    global _no_numpy  # noqa: PLW0603 - one answer for the interpreter
+    places = [*sys.meta_path, *sys.path]
+    if _no_numpy is None or _no_numpy[0] != places:
+        try:
+            import numpy  # noqa: F401
+        except ImportError as exc:
+            _no_numpy = (places, exc.with_traceback(None))
+        else:
+            _no_numpy = None
+            return True
+    if required:
         raise ImportError(
-            "this interpreter cannot import NumPy, which receiving an array needs: make the interpreter with "
-            "memchannel.interpreters.create(packages=('numpy',)), or call memchannel.images.enable('numpy') "
-            "in it"
-        ) from exc
-    return True
+            "this interpreter cannot import NumPy, which receiving this needs (the message is still there): "
+            "make the interpreter with memchannel.interpreters.create(packages=('numpy',)), or call "
+            "memchannel.images.enable('numpy') in it"
+        ) from _no_numpy[1]
+    return False
 
 
 def _refuse(obj: object, reason: str) -> TypeError:

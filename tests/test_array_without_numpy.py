@@ -1,0 +1,161 @@
+"""Arrays in interpreters that cannot import NumPy, or what a dtype needs: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+import memchannel
+from array_support import assert_same
+from channel_support import RemoteFailure
+from memchannel import ArrayChannel, Channel
+from second_interpreter import SecondInterpreter
+
+pytestmark = pytest.mark.usefixtures("level_leases")
+
+SENT = np.arange(6.0).reshape(2, 3)
+MASKED = np.ma.MaskedArray([1, 2], [0, 1])
+
+
+@pytest.fixture
+def there(neighbour: Any) -> Any:
+    yield neighbour
+    neighbour.do("for name in ('channel', 'got', 'one'): globals().pop(name, None)")
+
+
+RECEIVES = {
+    "recv": "got = channel.recv()",
+    "recv_nowait": "got = channel.recv_nowait()",
+    "recv_many": "got, = channel.recv_many(5)",
+    "for": "got = next(iter(channel))",
+    "select": "got = select(channel)[1]",
+}
+
+
+@pytest.mark.parametrize("receive", RECEIVES)
+def test_an_array_view_arrives(receive: str, there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    channel.send(SENT[::-1])
+    there.do(RECEIVES[receive], channel=channel)
+    assert there.do("(type(got).__name__, got.shape, got.tolist())") == (
+        "ArrayView",
+        (2, 3),
+        SENT[::-1].tolist(),
+    )
+
+
+def test_an_array_view_arrives_for_every_dtype_that_travels_alone(there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    channel.send(np.array([(1, b"ab")], [("n", ">i4"), ("s", "S3")]))
+    there.do("got = channel.recv()", channel=channel)
+    assert there.do("got.tolist()") == [(1, b"ab")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "receive"),
+    [
+        (SENT, ArrayChannel, "channel.recv(copy=True)"),
+        (SENT, ArrayChannel, "channel.recv_nowait(copy=True)"),
+        (SENT, ArrayChannel, "channel.recv_many(5, copy=True)"),
+        (MASKED, ArrayChannel, "channel.recv()"),
+        (MASKED, ArrayChannel, "channel.recv(as_view=True)"),
+        (MASKED, ArrayChannel, "channel.recv_many(5)"),
+        (MASKED, ArrayChannel, "select(channel)"),
+        ({"a": SENT}, Channel, "channel.recv()"),
+    ],
+    ids=str,
+)
+def test_what_needs_numpy_says_so_and_stays(sent: Any, kind: Any, receive: str, there: Any) -> None:
+    channel = kind()
+    channel.send(sent)
+    channel.send(SENT)
+    for _ in range(2):
+        with pytest.raises(RemoteFailure, match=r"ImportError: .*still there.*images\.enable\('numpy'\)"):
+            there.do(receive, channel=channel)
+        assert len(channel) == 2
+    got = channel.recv()
+    assert repr(got) == repr(sent)
+    assert_same(channel.recv(), SENT)
+
+
+def test_several_at_once_come_up_to_the_one_that_needs_numpy(there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    channel.send_many([SENT, SENT, MASKED, SENT])
+    there.do("got = channel.recv_many(5)", channel=channel)
+    assert there.do("[type(one).__name__ for one in got]") == ["ArrayView"] * 2
+    assert len(channel) == 2
+    assert type(channel.recv()) is np.ma.MaskedArray
+
+
+def test_an_event_loop_loses_nothing_either(there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    channel.send(MASKED)
+    with pytest.raises(RemoteFailure, match="still there"):
+        there.do("import asyncio; asyncio.run(channel.recv_async())", channel=channel)
+    assert len(channel) == 1
+    assert type(asyncio.run(channel.recv_async())) is np.ma.MaskedArray
+
+
+def test_ndarrays_arrive_once_numpy_can_be_imported() -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    with SecondInterpreter() as other:
+        channel.send_many([SENT, SENT])
+        other.run("names = [type(channel.recv()).__name__]", channel=channel.ends[0])
+        other.run("import memchannel.images; memchannel.images.enable('numpy')")
+        other.run("names.append(type(channel.recv()).__name__)")
+        other.run("assert names == ['ArrayView', 'ndarray'], names; channel.close(); del channel")
+
+
+def test_numpy_is_looked_for_again_only_when_there_is_somewhere_else_to_look(there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    there.do(
+        "import builtins; counted = []; original = builtins.__import__\n"
+        "def count(name, *rest, **options):\n"
+        "    counted.append(name == 'numpy')\n"
+        "    return original(name, *rest, **options)\n"
+        "builtins.__import__ = count",
+        channel=channel,
+    )
+    try:
+        for _ in range(3):
+            channel.send(SENT)
+            there.do("channel.recv().tolist()")
+        first = there.do("sum(counted)")
+        there.do("import sys; sys.path.append('/nowhere')")
+        channel.send(SENT)
+        there.do("channel.recv().tolist()")
+        assert there.do("sum(counted)") == first + 1
+        assert first <= 1  # an earlier test may have looked
+    finally:
+        there.do(
+            "builtins.__import__ = original; sys.path.remove('/nowhere') if '/nowhere' in sys.path else None"
+        )
+
+
+class Unit:
+    """Metadata of a dtype, in a module that can be made to vanish."""
+
+
+def test_a_dtype_that_cannot_be_made_here_leaves_its_array_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = types.ModuleType("vanishing_units")
+    module.Unit = Unit
+    monkeypatch.setattr(Unit, "__module__", "vanishing_units")
+    monkeypatch.setitem(sys.modules, "vanishing_units", module)
+    channel: ArrayChannel[Any] = ArrayChannel()
+    sent = np.zeros(3, np.dtype("f8", metadata={"unit": Unit()}))
+    channel.send(sent)
+    with monkeypatch.context() as gone:
+        gone.delitem(sys.modules, "vanishing_units")
+        for receive in (channel.recv, channel.recv_nowait, lambda: channel.recv_many(3)):
+            with pytest.raises(ModuleNotFoundError, match="vanishing_units"):
+                receive()
+    assert len(channel) == 1
+    assert memchannel.stats().live >= 1
+    got = channel.recv()
+    assert got.ctypes.data == sent.ctypes.data
+    assert type(got.dtype.metadata["unit"]) is Unit
