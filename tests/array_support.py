@@ -76,6 +76,8 @@ DTYPES: dict[str, Any] = {
     **{f"{kind}[{unit}]": f"{kind}[{unit}]" for kind in ("M8", "m8") for unit in DATE_UNITS},
     **{name: name for name in ("M8", "m8", "M8[25s]", "m8[7D]", ">M8[ns]", ">m8[10us]")},
     **{name: name for name in ("S1", "S7", "U1", "U5", ">U3", "V1", "V8", "V0")},
+    **{f">{name}": f">{name}" for name in "qQ"},
+    "long long in a struct": [("a", ">q"), ("b", [("c", "Q")]), ("d", "q", 2)],
     "struct": [("a", "i4"), ("b", "f8"), ("c", "S3")],
     "dates in a struct": [("t", "M8[s]"), ("v", "f4")],
     "aligned": np.dtype([("a", "u1"), ("b", "f8"), ("c", "i2")], align=True),

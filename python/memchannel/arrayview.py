@@ -93,7 +93,8 @@ def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
 
 
 def _layout(stand: _Stand, itemsize: int | None = None) -> _Layout:
-    kind, digits = stand.code[:1], stand.code[1:]
+    code = {"q": "i8", "Q": "u8"}.get(stand.code, stand.code)  # long long
+    kind, digits = code[:1], code[1:]
     state: list[Any] = [*stand.state, *[None] * 6]
     _, order, sub, names, fields, size, *rest = state
     order = _NATIVE if order in (None, "=", "|") else order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,23 @@ if TYPE_CHECKING:
 __all__ = ["decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare"]
 
 
+class _DtypePickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        import numpy as np
+
+        # NumPy's own reduction says i8 of both C types of eight bytes, long and long long, and drops which.
+        if isinstance(obj, np.dtype) and obj.char in ("q", "Q"):
+            reduced: Any = obj.__reduce__()
+            make, (_, *rest), state = reduced
+            return make, (obj.char, *rest), state
+        return NotImplemented
+
+
 def encode_dtype(dtype: np.dtype[Any]) -> bytes:
     """Describe a dtype for another NumPy: field offsets, titles, alignment and metadata are kept."""
-    return pickle.dumps(dtype, 5)
+    file = io.BytesIO()
+    _DtypePickler(file, 5).dump(dtype)
+    return file.getvalue()
 
 
 def decode_dtype(code: bytes) -> np.dtype[Any]:
