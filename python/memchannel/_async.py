@@ -120,8 +120,16 @@ async def _completed(end: _core._End, *arguments: object, options: tuple[bool, .
             return result
 
 
-async def recv_async(end: _core.RecvChannel[Any], copy: bool, as_view: bool) -> Any:
+async def recv_async(end: _core.RecvChannel[Any]) -> Any:
     """Receive the next message."""
+    value = end.recv_nowait(_NOTHING)
+    if value is not _NOTHING:
+        return value
+    return await _completed(end)
+
+
+async def recv_async_as(end: _core.RecvChannel[Any], copy: bool, as_view: bool) -> Any:
+    """Receive the next message with an option."""
     value = end.recv_nowait(_NOTHING, copy=copy, as_view=as_view)
     if value is not _NOTHING:
         return value
@@ -131,7 +139,8 @@ async def recv_async(end: _core.RecvChannel[Any], copy: bool, as_view: bool) -> 
 async def next_async(end: _core.RecvChannel[Any]) -> Any:
     """Receive the next message of an ``async for``."""
     try:
-        return await recv_async(end, False, False)
+        value = end.recv_nowait(_NOTHING)
+        return await _completed(end) if value is _NOTHING else value
     except EndOfChannel:
         raise StopAsyncIteration from None
 

@@ -1,6 +1,7 @@
 #include "channel_types.hpp"
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "arguments.hpp"
@@ -49,7 +50,14 @@ std::size_t parse_maxsize(PyObject* maxsize, bool rendezvous) {
             throw PythonError();
         }
         size = PyNumber_AsSsize_t(maxsize, PyExc_OverflowError);
-        if (size == -1 && PyErr_Occurred()) throw PythonError();
+        if (size == -1 && PyErr_Occurred()) {
+            if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+                PyErr_Format(PyExc_OverflowError,
+                             "maxsize must be an int of at most %zd, not %R; 0 is unbounded", PY_SSIZE_T_MAX,
+                             maxsize);
+            }
+            throw PythonError();
+        }
     }
     if (size < 0) {
         PyErr_Format(PyExc_ValueError, "maxsize must be >= 0 (0: unbounded), not %zd", size);
@@ -62,24 +70,41 @@ std::size_t parse_maxsize(PyObject* maxsize, bool rendezvous) {
     return rendezvous ? 0 : size ? static_cast<std::size_t>(size) : unlimited;
 }
 
+// A str without null characters, which names and settings are; empty if it was not given.
+std::string parse_text(const char* argument, PyObject* value) {
+    if (!value) return {};
+    if (!PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a str, not %.100s", argument, Py_TYPE(value)->tp_name);
+        throw PythonError();
+    }
+    Py_ssize_t size;
+    const char* const text = PyUnicode_AsUTF8AndSize(value, &size);
+    if (!text) throw PythonError();
+    if (std::string_view(text, static_cast<std::size_t>(size)).find('\0') != std::string_view::npos) {
+        PyErr_Format(PyExc_ValueError, "%s must have no null characters, unlike %R", argument, value);
+        throw PythonError();
+    }
+    return {text, static_cast<std::size_t>(size)};
+}
+
 PyObject* new_channel(PyTypeObject* type, Codec codec, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"maxsize", "rendezvous", "release", "name", nullptr};
     PyObject* maxsize = nullptr;
     int rendezvous = 0;
-    const char* release = "eager";
-    const char* name = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$psz", const_cast<char**>(names), &maxsize,
+    PyObject* release = nullptr;
+    PyObject* name = nullptr;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pOO", const_cast<char**>(names), &maxsize,
                                      &rendezvous, &release, &name)) {
         return nullptr;
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const bool deferred = std::string_view(release) == "deferred";
-        if (!deferred && std::string_view(release) != "eager") {
-            PyErr_Format(PyExc_ValueError, "release must be 'eager' or 'deferred', not '%s'", release);
+        const std::string when = parse_text("release", release);
+        if (release && when != "eager" && when != "deferred") {
+            PyErr_Format(PyExc_ValueError, "release must be 'eager' or 'deferred', not %R", release);
             return nullptr;
         }
-        ChannelTraits traits{static_cast<std::uint8_t>(codec), parse_maxsize(maxsize, rendezvous), deferred,
-                             false, name ? name : ""};
+        ChannelTraits traits{static_cast<std::uint8_t>(codec), parse_maxsize(maxsize, rendezvous),
+                             when == "deferred", false, name == Py_None ? "" : parse_text("name", name)};
         PyObject* const module = PyType_GetModuleByDef(type, &core_module);
         if (!module) return nullptr;
         return end_object(type, state_of_module(module), Channel::make(std::move(traits)), Side::both)
@@ -110,11 +135,14 @@ template <Side side>
 PyObject* open_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"id", nullptr};
     PyObject* id;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!", const_cast<char**>(names), &PyLong_Type,
-                                     &id)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O", const_cast<char**>(names), &id))
         return nullptr;
-    }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        if (!PyLong_Check(id)) {
+            PyErr_Format(PyExc_TypeError, "the id of a channel must be int, not %.100s",
+                         Py_TYPE(id)->tp_name);
+            return nullptr;
+        }
         PyObject* const module = PyType_GetModuleByDef(type, &core_module);
         if (!module) return nullptr;
         Handle<Channel> channel = find_channel(id);

@@ -156,21 +156,32 @@ PyObject* end_recv_many(PyObject* self, PyObject* const* values, Py_ssize_t give
 // ---- in an event loop
 
 // The coroutine functions are Python's (memchannel/_async.py): only they can await.
+Ref coroutine_function(PyObject* self, const char* function) {
+    PyObject* const module = module_once(state_of(self).async_module, "memchannel._async");
+    Ref found = module ? attribute(module, function) : Ref();
+    if (!found) throw PythonError();
+    return found;
+}
+
 PyObject* coroutine(PyObject* self, const char* function, PyObject* first, PyObject* second) {
     if (!check_process(channel_of(self))) throw PythonError();
-    ModuleState& state = state_of(self);
-    PyObject* const module = module_once(state.async_module, "memchannel._async");
-    Ref made = module ? attribute(module, function) : Ref();
-    if (!made) throw PythonError();
-    return PyObject_CallFunctionObjArgs(made.get(), self, first, second, nullptr);
+    return PyObject_CallFunctionObjArgs(coroutine_function(self, function).get(), self, first, second,
+                                        nullptr);
 }
 
 PyObject* end_recv_async(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&] {
         const Arguments<2> arguments("recv_async", {"copy", "as_view"}, 0, 0, values, given, keywords);
         const RecvOptions options = parse_options(channel_of(self), arguments.truth(0), arguments.truth(1));
-        return coroutine(self, "recv_async", options.copy ? Py_True : Py_False,
-                         options.as_view ? Py_True : Py_False);
+        if (options.copy || options.as_view) {
+            return coroutine(self, "recv_async_as", options.copy ? Py_True : Py_False,
+                             options.as_view ? Py_True : Py_False);
+        }
+        // Kept: a look-up would be a tenth of the receive of a queued message.
+        PyObject*& function = state_of(self).recv_coroutine;
+        if (!function) function = coroutine_function(self, "recv_async").release();
+        if (!check_process(channel_of(self))) throw PythonError();
+        return PyObject_CallOneArg(function, self);
     });
 }
 

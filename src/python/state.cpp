@@ -24,6 +24,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.object_codec);
     Py_VISIT(state.function_codec);
     Py_VISIT(state.async_module);
+    Py_VISIT(state.recv_coroutine);
     Py_VISIT(state.dtypes);
     Py_VISIT(state.dtype_codes);
     return 0;
@@ -49,6 +50,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.object_codec);
     Py_CLEAR(state.function_codec);
     Py_CLEAR(state.async_module);
+    Py_CLEAR(state.recv_coroutine);
     Py_CLEAR(state.dtypes);
     Py_CLEAR(state.dtype_codes);
 }

@@ -29,6 +29,7 @@ struct ModuleState {
     PyObject* object_codec;    // the module memchannel.codecs.object, once needed
     PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
     PyObject* async_module;    // the module memchannel._async, once needed
+    PyObject* recv_coroutine;  // its function recv_async, once needed
     PyObject* dtypes;          // dict: encoded dtype (bytes) -> numpy.dtype
     PyObject* dtype_codes;     // dict: numpy.dtype -> its encoding (bytes), for those that need one
     // Not Python objects:

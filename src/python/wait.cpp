@@ -121,7 +121,13 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
     nowait = false;
     if (!timeout || timeout == Py_None) return true;
     const double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) return false;
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be None or a number of seconds, not %.100s",
+                         Py_TYPE(timeout)->tp_name);
+        }
+        return false;
+    }
     if (std::isnan(seconds) || seconds < 0) {
         PyErr_Format(PyExc_ValueError, "timeout must be None or a number of seconds >= 0, not %R", timeout);
         return false;
