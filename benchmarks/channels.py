@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,28 +35,43 @@ def echo(there, back):
 """
 
 
+LOOP_ECHO = """
+import asyncio
+
+async def echo(there, back):
+    async for value in there:
+        back.send(value)
+
+asyncio.run(echo(there, back))
+"""
+
+
 @contextlib.contextmanager
-def echoing(kind: type[Any] = Channel) -> Iterator[Callable[[], object]]:
-    """Have an interpreter that sends back what it gets; yields one round trip."""
-    there, back = kind(), kind()
+def other_interpreter(source: str) -> Iterator[tuple[Any, Any]]:
+    """Run a program beside us that receives from `there` and sends to `back`; yields our ends of both."""
+    there, back = Channel[Any](), Channel[Any]()
     other = interpreters.create(packages=None)
-    run = threading.Thread(
-        target=interpreters.run,
-        args=(other, ECHO + "echo(there, back)"),
-        kwargs={"shared": {"there": there.ends[0], "back": back.ends[1]}},
-    )
-    run.start()
-    send, recv = there.send, back.recv
-
-    def trip() -> None:
-        send(1)
-        recv()
-
-    trip()
-    yield trip
+    shared = {"there": there.ends[0], "back": back.ends[1]}
+    thread = threading.Thread(target=interpreters.run, args=(other, source), kwargs={"shared": shared})
+    thread.start()
+    yield there, back
     there.ends[1].close()
-    run.join()
+    thread.join()
     interpreters.close(other)
+
+
+@contextlib.contextmanager
+def echoing() -> Iterator[Callable[[], object]]:
+    """Have an interpreter that sends back what it gets; yields one round trip."""
+    with other_interpreter(ECHO + "echo(there, back)") as (there, back):
+        send, recv = there.send, back.recv
+
+        def trip() -> None:
+            send(1)
+            recv()
+
+        trip()
+        yield trip
 
 
 @contextlib.contextmanager
@@ -167,21 +183,86 @@ def round_trip_busy() -> None:
 @bench.scenario
 def parked() -> None:
     """CPU time of a thread that waits."""
-    channel = Channel[int]()
-    used: list[float] = []
+    channel, full = Channel[int](), Channel[int](maxsize=1)
+    full.send(0)
+    calls: dict[str, Callable[[], Any]] = {
+        "recv": channel.recv,
+        "send": lambda: full.send(0),
+        "select": lambda: memchannel.select(channel, (full, 0)),
+        "recv_async": lambda: asyncio.run(receive()),
+    }
 
-    def wait() -> None:
+    async def receive() -> None:
+        await channel.recv_async()
+
+    def wait(call: Callable[[], Any], used: list[float]) -> None:
         before = time.thread_time()
-        channel.recv()
+        call()
         used.append(time.thread_time() - before)
 
     seconds = bench.scaled(3, 1)
-    thread = threading.Thread(target=wait)
-    thread.start()
-    time.sleep(seconds)
+    for name, call in calls.items():
+        used: list[float] = []
+        # What the call costs without the wait, an event loop's start included, is in both figures.
+        for pause in (0.05, seconds):
+            thread = threading.Thread(target=wait, args=(call, used))
+            thread.start()
+            time.sleep(pause)
+            if name == "send":
+                full.recv()
+            else:
+                channel.send(1)
+            thread.join()
+        bench.record(
+            "CPU time of a parked wait", f"{name}, {seconds} s", used[1] - used[0], reach=0.001 * seconds
+        )
+
+
+def interrupt_latency(name: str, count: int) -> float:
+    """Return the longest of some times from SIGINT to KeyboardInterrupt; runs in a process of its own."""
+    channel, full = Channel[int](), Channel[int](maxsize=1)
+    full.send(0)
+
+    async def receive() -> None:
+        await channel.recv_async()
+
+    calls: dict[str, Callable[[], Any]] = {
+        "recv": channel.recv,
+        "send": lambda: full.send(0),
+        "select": lambda: memchannel.select(channel, (full, 0)),
+        "recv_async": lambda: asyncio.run(receive()),
+    }
+    pressed = 0.0
+
+    def press() -> None:
+        nonlocal pressed
+        while not memchannel.dump_waits():
+            time.sleep(0.001)
+        time.sleep(0.01)  # parked
+        pressed = time.perf_counter()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    took = []
+    for _ in range(count):
+        thread = threading.Thread(target=press)
+        thread.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            calls[name]()
+        took.append(time.perf_counter() - pressed)
+        thread.join()
     channel.send(1)
-    thread.join()
-    bench.record("CPU time of a parked wait", f"of {seconds} s", used[0], reach=0.001 * seconds)
+    if (channel.recv(), full.recv_many(9)) != (1, [0]):
+        raise RuntimeError("an interrupted call took or sent something")
+    return max(took)
+
+
+@bench.scenario
+def interrupts() -> None:
+    """Ctrl-C in the main thread: from the signal to the exception."""
+    count = bench.scaled(20, 3)
+    for name in ("recv", "send", "select", "recv_async"):
+        latency = lambda name=name: float(in_own_process(interrupt_latency, name, count))  # noqa: E731
+        bench.compare(f"Ctrl-C, the longest of {count}", {name: latency}, reach=0.1, repeats=3)
 
 
 @bench.scenario
@@ -211,26 +292,23 @@ def event_loop() -> None:
         against="asyncio.sleep(0)",
         reach=0.2,
     )
-    there, back = Channel[int](), Channel[int]()
-    other = interpreters.create(packages=None)
-    source = ECHO + "echo(there, back)"
-    shared = {"there": there.ends[0], "back": back.ends[1]}
-    thread = threading.Thread(target=interpreters.run, args=(other, source), kwargs={"shared": shared})
-    thread.start()
+    for name, source in {
+        "a thread": ECHO + "echo(there, back)",
+        "a loop": LOOP_ECHO,
+    }.items():
+        with other_interpreter(source) as (there, back):
 
-    async def trip() -> None:
-        there.send(1)
-        await back.recv_async()
+            async def trip() -> None:
+                there.send(1)
+                await back.recv_async()
 
-    bench.compare(
-        "receive that waits in a loop (half a round trip)",
-        {"recv_async": lambda: in_loop(trip) / 2, "asyncio.sleep(0)": sleep},
-        against="asyncio.sleep(0)",
-        reach=4,
-    )
-    there.ends[1].close()
-    thread.join()
-    interpreters.close(other)
+            asyncio.run(trip())
+            bench.compare(
+                f"half a round trip of a loop with {name}",
+                {"recv_async": lambda: in_loop(trip) / 2, "asyncio.sleep(0)": sleep},
+                against="asyncio.sleep(0)",
+                reach=4,
+            )
 
 
 @bench.scenario
@@ -262,11 +340,15 @@ def growth(name: str, step: Callable[[], object], count: int) -> None:
     The medians of the first and the last tenth of the chunks are compared, which a busy moment of the machine
     does not reach.
     """
-    before = resident()
-    chunks = [per_operation(step, 100) for _ in range(count // 100)]
+    memory, chunks = [resident()], []
+    for _ in range(2):
+        chunks += [per_operation(step, 100) for _ in range(count // 200)]
+        memory.append(resident())
     tenth = len(chunks) // 10
     first, last = statistics.median(chunks[:tenth]), statistics.median(chunks[-tenth:])
-    bench.record(name, "bytes of each", (resident() - before) / count, "B")
+    bench.record(name, "bytes of each", (memory[2] - memory[0]) / count, "B")
+    halves = (memory[2] - memory[1]) / (memory[1] - memory[0])
+    bench.record(name, "bytes, second half / first", halves, "x", reach=1.3)
     bench.record(name, "each of the last tenth", last, first_tenth=first)
     bench.record(name, "against the first tenth", last / first, "x", reach=1.3)
 
@@ -296,59 +378,120 @@ def many_channels() -> None:
     growth(f"{count:,} channels", step, count)
 
 
+@contextlib.contextmanager
+def waiting_selects(count: int) -> Iterator[Callable[[], object]]:
+    """Let many selects wait for one channel; yields a message and its answer, after which all wait again."""
+    channel, stop, answers = Channel[int](), Channel[int](), Channel[int]()
+
+    def serve() -> None:
+        while memchannel.select(channel, stop)[0] is channel:
+            answers.send(1)
+
+    before = resident()
+    threads = [threading.Thread(target=serve) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    while channel.statistics().waiting_receivers < count:
+        time.sleep(0.001)
+    bench.record(
+        f"{count} selects on one channel", "bytes of each, and thread", (resident() - before) / count, "B"
+    )
+
+    def step() -> None:
+        channel.send(1)
+        answers.recv()
+
+    yield step
+    stop.send_many(range(count))
+    for thread in threads:
+        thread.join()
+
+
+def wake_all(count: int, waits: Callable[[], object], send: Callable[[int], object]) -> float:
+    """Wake threads that all wait for one channel or queue, all at once: the seconds for each."""
+    threads = [threading.Thread(target=waits) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.001 * count)
+    begin = time.perf_counter()
+    for number in range(count):
+        send(number)
+    for thread in threads:
+        thread.join()
+    return (time.perf_counter() - begin) / count
+
+
 @bench.scenario
 def many_selects() -> None:
-    """Let a thousand selects wait for one channel: each message wakes one of them."""
-    for count in (50, bench.scaled(1000, 300)):
-        channel, other = Channel[int](), Channel[int]()
-        threads = [threading.Thread(target=memchannel.select, args=(channel, other)) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        while channel.statistics().waiting_receivers < count:
-            time.sleep(0.001)
+    """Let a thousand selects wait for one channel: each message wakes one of them.
+
+    One at a time the cost is ours. Woken all at once, the threads of one interpreter stand in line for its
+    GIL, those of queue.SimpleQueue as well.
+    """
+    many, messages = bench.scaled(1000, 300), bench.scaled(1000, 200)
+    with waiting_selects(50) as of_few, waiting_selects(many) as of_many:
+        sides = {
+            f"{many} selects": lambda: per_operation(of_many, messages),
+            "50 selects": lambda: per_operation(of_few, messages),
+        }
+        bench.compare("one message at a time, one select wakes", sides, against="50 selects", reach=1.3)
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-        begin = time.perf_counter()
-        for number in range(count):
-            channel.send(number)
-        for thread in threads:
-            thread.join()
-        bench.record(f"{count} selects on one channel", "each", (time.perf_counter() - begin) / count)
+        per_operation(of_many, messages)
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
-        bench.record(f"{count} selects on one channel", "context switches each", switches / count, "")
+        bench.record(f"{many} selects on one channel", "context switches each", switches / messages, "")
+    channel, other, simple = Channel[int](), Channel[int](), queue.SimpleQueue[int]()
+    sides = {
+        "select": lambda: wake_all(many, lambda: memchannel.select(channel, other), channel.send),
+        "SimpleQueue.get": lambda: wake_all(many, simple.get, simple.put),
+    }
+    bench.compare(f"{many} threads woken at once", sides, against="SimpleQueue.get", reach=1)
+
+
+@contextlib.contextmanager
+def echoing_interpreters(count: int) -> Iterator[Callable[[int], float]]:
+    """Have interpreters that all receive from one channel; yields a batch of messages and their answers."""
+    tasks, results = Channel[int](), Channel[int]()
+    others = [interpreters.create(packages=None) for _ in range(count)]
+    shared = {"there": tasks.ends[0], "back": results.ends[1]}
+    threads = [
+        threading.Thread(
+            target=interpreters.run, args=(one, ECHO + "echo(there, back)"), kwargs={"shared": shared}
+        )
+        for one in others
+    ]
+    for thread in threads:
+        thread.start()
+    while tasks.statistics().waiting_receivers < count:
+        time.sleep(0.001)
+
+    def through(messages: int) -> float:
+        begin = time.perf_counter()
+        tasks.send_many(range(messages))
+        for _ in range(messages):
+            results.recv()
+        return (time.perf_counter() - begin) / messages
+
+    yield through
+    tasks.ends[1].close()
+    for thread in threads:
+        thread.join()
+    for one in others:
+        interpreters.close(one)
 
 
 @bench.scenario
 def many_interpreters() -> None:
     """Interpreters that all receive from one channel and answer over another."""
-    for count in (2, bench.scaled(64, 8)):
-        tasks, results = Channel[int](), Channel[int]()
-        others = [interpreters.create(packages=None) for _ in range(count)]
-        shared = {"there": tasks.ends[0], "back": results.ends[1]}
-        threads = [
-            threading.Thread(
-                target=interpreters.run, args=(one, ECHO + "echo(there, back)"), kwargs={"shared": shared}
-            )
-            for one in others
-        ]
-        for thread in threads:
-            thread.start()
-        while tasks.statistics().waiting_receivers < count:
-            time.sleep(0.001)
-        messages = bench.scaled(20_000, 2000)
-
-        def through() -> float:
-            begin = time.perf_counter()
-            tasks.send_many(range(messages))  # noqa: B023
-            for _ in range(messages):  # noqa: B023
-                results.recv()  # noqa: B023
-            return (time.perf_counter() - begin) / messages  # noqa: B023
-
-        bench.compare(f"{count} interpreters on one channel", {"each message": through})
-        tasks.ends[1].close()
-        for thread in threads:
-            thread.join()
-        for one in others:
-            interpreters.close(one)
+    many, messages = bench.scaled(64, 8), bench.scaled(20_000, 2000)
+    with echoing_interpreters(2) as of_two, echoing_interpreters(many) as of_many:
+        sides = {
+            f"{many} interpreters": lambda: of_many(messages),
+            "2 interpreters": lambda: of_two(messages),
+        }
+        bench.compare("each message of one channel", sides, against="2 interpreters", reach=1.3)
+        before = resident()
+        of_many(messages)
+        bench.record(f"{many} interpreters", "bytes kept of each", (resident() - before) / messages, "B")
 
 
 if __name__ == "__main__":
