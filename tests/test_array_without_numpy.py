@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ import pytest
 
 import memchannel
 from array_support import assert_same
-from channel_support import RemoteFailure
+from channel_support import RemoteFailure, level_leases
 from memchannel import ArrayChannel, Channel
 from second_interpreter import SecondInterpreter
 
-pytestmark = pytest.mark.usefixtures("level_leases")
+
+@pytest.fixture(scope="module", autouse=True)
+def all_leases_return() -> Iterator[None]:
+    """Nothing stays lent when all tests are done."""
+    with level_leases():
+        yield
+
 
 SENT = np.arange(6.0).reshape(2, 3)
 MASKED = np.ma.MaskedArray([1, 2], [0, 1])

@@ -4,7 +4,7 @@
 
 from asyncio import Future
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator
-from types import GenericAlias, TracebackType
+from types import CapsuleType, GenericAlias, TracebackType
 from typing import Any, Generic, Literal, NoReturn, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from numpy.typing import NDArray
@@ -170,6 +170,20 @@ class SharedBuffer:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+def _dlpack(
+    memory: LentMemory,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    itemsize: int,
+    type_code: int,
+    copy: bool,
+    versioned: bool,
+    /,
+) -> CapsuleType: ...
+def _arrow_array(
+    memory: LentMemory, offset: int, length: int, itemsize: int, format: str, /
+) -> tuple[CapsuleType, CapsuleType]: ...
 def _claim_block(array: NDArray[Any], /) -> NDArray[Any]: ...
 def _lend(channel: _End, array: NDArray[Any], /) -> NDArray[Any]: ...
 

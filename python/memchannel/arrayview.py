@@ -8,7 +8,10 @@ import operator
 import pickle
 import struct
 from collections.abc import Iterator
+from types import CapsuleType
 from typing import Any
+
+from memchannel import _core
 
 __all__ = ["ArrayView"]
 
@@ -31,6 +34,14 @@ _STRUCT = {
     **{("u", size): code for size, code in zip((1, 2, 4, 8), "BHIQ", strict=True)},
     **{(kind, 8): "q" for kind in "mM"},
 }
+# DLPack's type codes (dlpack.h, DLDataTypeCode) and Arrow's format letters (the Arrow C data interface).
+_DLPACK = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
+_ARROW = {
+    **{("i", size): code for size, code in zip((1, 2, 4, 8), "csil", strict=True)},
+    **{("u", size): code for size, code in zip((1, 2, 4, 8), "CSIL", strict=True)},
+    **{("f", size): code for size, code in zip((2, 4, 8), "efg", strict=True)},
+}
+_CPU = (1, 0)
 _NATIVE = "<" if struct.pack("=h", 1)[0] else ">"
 
 
@@ -64,6 +75,12 @@ class _Layout:
         self.base: _Layout | None = None
         code = _STRUCT.get((kind, itemsize))
         self.reader = struct.Struct((order if order in "<>" else _NATIVE) + code) if code else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether an element is a native number or bool that has a format in `struct`."""
+        known = (self.kind, self.itemsize) in _STRUCT and self.kind not in "mM"
+        return known and self.order in (_NATIVE, "|") and not self.fields and self.base is None
 
     @property
     def typestr(self) -> str:
@@ -276,11 +293,81 @@ class ArrayView:
         if self.strides != _contiguous(self.shape, self.itemsize):
             raise BufferError("an ArrayView exports its buffer only if it is C contiguous; use tobytes()")
         code = _STRUCT.get((self._layout.kind, self.itemsize), "")
-        native = len(code) == 1 and self._layout.order in (_NATIVE, "|") and self._layout.kind not in "mM"
-        if not native or (not self.size and self.ndim != 1):
+        if not self._layout.plain or len(code) != 1 or (not self.size and self.ndim != 1):
             raise BufferError(f"memoryview has no format for dtype {self.dtype!r} and shape {self.shape}")
         flat = memoryview(self._memory)[self._offset : self._offset + self.nbytes]
         return flat.cast(code, self.shape) if self.size else flat.cast(code)  # type: ignore[call-overload, no-any-return]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Say that the memory is the CPU's: ``(kDLCPU, 0)``."""
+        return _CPU
+
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType:
+        """Export the elements to another array library; see the Python array API standard.
+
+        Parameters
+        ----------
+        stream : None
+            There are no streams on the CPU.
+        max_version : tuple of int, optional
+            The newest DLPack that the caller understands. Before 1.0 it cannot say that memory is read-only,
+            so that only copies are exported.
+        dl_device : tuple of int, optional
+            None or the CPU's.
+        copy : bool, optional
+            True exports an own, writable copy, which counts in ``stats().bytes_copied``.
+
+        Raises
+        ------
+        BufferError
+            DLPack has no such dtype or strides, or cannot be told that the memory is read-only.
+        """
+        if stream is not None or dl_device not in (None, _CPU):
+            raise BufferError(f"an ArrayView is in CPU memory, not on device {dl_device}, stream {stream!r}")
+        if not self._layout.plain:
+            raise BufferError(f"DLPack has no type for dtype {self.dtype!r} of these elements")
+        versioned = max_version is not None and max_version[0] >= 1
+        if not versioned and not copy:
+            raise BufferError(
+                "a received array is read-only, which DLPack before 1.0 cannot say: ask with "
+                "max_version=(1, 0), or for a copy with copy=True"
+            )
+        size = self.itemsize
+        if not copy and any(stride % size for stride in self.strides):
+            raise BufferError(
+                f"DLPack counts strides in elements of {size} bytes: not {self.strides}; use copy=True"
+            )
+        code = _DLPACK[self._layout.kind]
+        where = (self._memory, self._offset, self.shape, self.strides)
+        return _core._dlpack(*where, size, code, bool(copy), versioned)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[CapsuleType, CapsuleType]:
+        """Export the elements to an Arrow library: one dimension of native integers or floats.
+
+        Parameters
+        ----------
+        requested_schema : object, optional
+            Not followed: the array goes out as what it is, as the protocol allows.
+
+        Raises
+        ------
+        BufferError
+            An Arrow array cannot lie over such elements.
+        """
+        code = _ARROW.get((self._layout.kind, self.itemsize)) if self._layout.plain else None
+        if code is None or self.ndim != 1 or (self.size > 1 and self.strides[0] != self.itemsize):
+            raise BufferError(
+                "an Arrow array is one dimension of native integers or floats, one after the other, not "
+                f"shape {self.shape}, strides {self.strides}, dtype {self.dtype!r}"
+            )
+        return _core._arrow_array(self._memory, self._offset, self.size, self.itemsize, code)
 
     def __reduce__(self) -> Any:
         raise TypeError("an ArrayView cannot be pickled: send it over an ArrayChannel, or its tolist()")

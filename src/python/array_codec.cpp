@@ -133,15 +133,6 @@ Ref size_tuple(const Py_ssize_t* sizes, int count) {
     return tuple;
 }
 
-std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
-    std::vector<Py_ssize_t> sizes;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) {
-        sizes.push_back(PyLong_AsSsize_t(PyTuple_GET_ITEM(tuple, i)));
-        if (sizes.back() == -1 && PyErr_Occurred()) throw PythonError();
-    }
-    return sizes;
-}
-
 // This interpreter's NumPy, imported if that can be; nullptr: there is none, and none is required.
 const NumpyTable* numpy_or_none(ModuleState& state, bool required) {
     if (const NumpyTable* numpy = loaded_numpy(state.numpy)) return numpy;
@@ -176,6 +167,29 @@ Ref own_copy(const Ref& array) {
 
 }  // namespace
 
+std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
+    std::vector<Py_ssize_t> sizes;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) {
+        sizes.push_back(PyLong_AsSsize_t(PyTuple_GET_ITEM(tuple, i)));
+        if (sizes.back() == -1 && PyErr_Occurred()) throw PythonError();
+    }
+    return sizes;
+}
+
+char* first_element(const Py_buffer& buffer, Py_ssize_t offset, const std::vector<Py_ssize_t>& shape,
+                    const std::vector<Py_ssize_t>& strides, Py_ssize_t itemsize) {
+    const Touched there = touched_bytes(buffer.ndim, buffer.shape, buffer.strides, buffer.itemsize);
+    const bool sound = shape.size() == strides.size() && itemsize >= 0 && !buffer.suboffsets;
+    const Touched wanted =
+        sound ? touched_bytes(static_cast<int>(shape.size()), shape.data(), strides.data(), itemsize)
+              : Touched();
+    if (!sound || (wanted.size() && (offset + wanted.low < there.low || offset + wanted.high > there.high))) {
+        PyErr_SetString(PyExc_ValueError, "an array's description reaches outside its memory");
+        throw PythonError();
+    }
+    return static_cast<char*>(buffer.buf) + offset;
+}
+
 LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& terms, const HeaderSink& sink,
                       Access access) {
     const ArrayFields* const fields = array_fields(array);
@@ -207,15 +221,9 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
     const std::vector<Py_ssize_t> steps = sizes_of(strides);
     BufferScope buffer;
     if (!buffer.acquire(memory, PyBUF_FULL_RO)) throw PythonError();
-    const Touched there = touched_bytes(buffer->ndim, buffer->shape, buffer->strides, buffer->itemsize);
+    char* const data = first_element(*buffer, offset, dims, steps, itemsize);
     const int ndim = static_cast<int>(dims.size());
     const Touched wanted = touched_bytes(ndim, dims.data(), steps.data(), itemsize);
-    if (dims.size() != steps.size() || itemsize < 0 || buffer->suboffsets ||
-        (wanted.size() && (offset + wanted.low < there.low || offset + wanted.high > there.high))) {
-        PyErr_SetString(PyExc_ValueError, "an array's description reaches outside its memory");
-        throw PythonError();
-    }
-    char* const data = static_cast<char*>(buffer->buf) + offset;
     write_header(sink, Elements{data, ndim, dims.data(), steps.data(), itemsize, type_num, code},
                  Access::read);
     const Ground ground = ground_of(state, memory);

@@ -7,6 +7,7 @@
 #include "channel_types.hpp"
 #include "completion_type.hpp"
 #include "end_docs.hpp"
+#include "exports.hpp"
 #include "fork.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
@@ -58,6 +59,8 @@ void free_module(void* module) {
 PyMethodDef methods[] = {
     {"select", as_function(select_function), METH_FASTCALL | METH_KEYWORDS, docs::select},
     {"_open_end", as_function(open_end), METH_FASTCALL, nullptr},
+    {"_dlpack", as_function(export_dlpack), METH_FASTCALL, nullptr},
+    {"_arrow_array", as_function(export_arrow), METH_FASTCALL, nullptr},
     {"_claim_block", claim_block, METH_O, nullptr},
     {"_submit", as_function(submit_task), METH_FASTCALL, nullptr},
     {"_work", as_function(run_tasks), METH_FASTCALL, nullptr},

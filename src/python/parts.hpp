@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <vector>
 
 #include "codecs.hpp"
 #include "lent_memory.hpp"
@@ -43,6 +44,11 @@ LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& term
 inline bool is_description(PyObject* object) noexcept {
     return PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 7;
 }
+// Where the array's first element is. Throws PythonError: it would reach outside the buffer.
+char* first_element(const Py_buffer& buffer, Py_ssize_t offset, const std::vector<Py_ssize_t>& shape,
+                    const std::vector<Py_ssize_t>& strides, Py_ssize_t itemsize);
+// The numbers of a tuple of int.
+std::vector<Py_ssize_t> sizes_of(PyObject* tuple);
 LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,
                          const HeaderSink& sink);
 // Throws Undeliverable.
