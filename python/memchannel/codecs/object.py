@@ -6,6 +6,7 @@ that are not contiguous (``ndarray.__reduce_ex__`` falls back to ``tobytes``).
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
@@ -35,6 +36,15 @@ class ByValue:
 def _item(index: int) -> object:
     """Give the unpickler one of the parts that travelled beside the pickle."""
     return _current.items[index]
+
+
+def _reduce_arrow_backed(obj: Any) -> Any:
+    # pandas' own __getstate__ copies the chunks into one; its __setstate__ takes a list of them as well.
+    chunks = obj._pa_array.chunks
+    if not chunks:
+        return NotImplemented
+    state = {**obj.__dict__, "_pa_array": chunks, "_cache": {}}
+    return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
 
 
 class _Pickler(pickle.Pickler):
@@ -71,6 +81,8 @@ class _Pickler(pickle.Pickler):
             )
         if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
             return self._refer((obj.take(), True))
+        if kind.__module__.startswith("pandas.") and hasattr(obj, "_pa_array"):
+            return _reduce_arrow_backed(obj)
         return NotImplemented
 
     def _copy(self, array: Any) -> Any:
