@@ -292,13 +292,13 @@ class NoArray:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "list": ([1, 2, 3], r"cannot send 'list'.*numpy\.asarray"),
-    "tuple": ((1, 2), r"cannot send 'tuple'.*numpy\.asarray"),
-    "str": ("text", r"cannot send 'str'"),
-    "None": (None, r"cannot send 'NoneType'"),
-    "float": (1.5, r"cannot send 'float'"),
-    "dict": ({}, r"cannot send 'dict'"),
-    "other": (NoArray(), r"cannot send 'NoArray'.*exports no buffer"),
+    "list": ([1, 2, 3], r"'list' cannot be shared as an array.*numpy\.asarray"),
+    "tuple": ((1, 2), r"'tuple' cannot be shared as an array.*numpy\.asarray"),
+    "str": ("text", r"'str' cannot be shared as an array"),
+    "None": (None, r"'NoneType' cannot be shared as an array"),
+    "float": (1.5, r"'float' cannot be shared as an array"),
+    "dict": ({}, r"'dict' cannot be shared as an array"),
+    "other": (NoArray(), r"'NoArray' cannot be shared as an array.*exports no buffer"),
     "objects": (np.array([object(), None]), r"dtype\('O'\).*numeric.*memchannel\.Channel"),
     "objects in a struct": (np.zeros(2, [("a", "i4"), ("b", "O")]), r"Python objects.*memchannel\.Channel"),
     "objects in a subarray": (np.zeros(2, [("a", "O", 3)]), r"Python objects"),

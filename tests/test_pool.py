@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import pickle
 import signal
 import subprocess
 import sys
@@ -159,8 +160,13 @@ def test_what_cannot_be_pickled_is_named(pool):
     lock = threading.Lock()
     with pytest.raises(Exception, match="lock"):
         pool.submit(lambda: lock)
-    with pytest.raises(TypeError, match="lock"):
+    with pytest.raises(pickle.PicklingError, match=r"argument 0 cannot .*lock"):
         pool.submit(same, lock)
+    with pytest.raises(pickle.PicklingError, match=r"argument 'end' cannot .*item 'guard': .*lock"):
+        pool.submit(print, end={"guard": lock})
+    for chunksize in (1, 2):
+        with pytest.raises(pickle.PicklingError, match=r"argument 3 cannot .*lock"):
+            list(pool.map(same, [0, 1, 2, lock], chunksize=chunksize))
     with pytest.raises(TypeError, match="callable"):
         pool.submit(5)
     assert pool.submit(pow, 2, 2).result() == 4
@@ -182,8 +188,9 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(pool):
 
 
 def test_a_result_that_cannot_be_pickled_is_an_exception(pool):
-    with pytest.raises(TypeError, match="lock"):
+    with pytest.raises(pickle.PicklingError, match="the result of type 'lock' cannot .*pickle") as caught:
         pool.submit(threading.Lock).result()
+    assert "TypeError" in str(caught.value.__cause__)
     assert pool.submit(pow, 2, 2).result() == 4
 
 

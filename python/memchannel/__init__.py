@@ -38,6 +38,7 @@ from memchannel.memory import array, empty, zeros
 from memchannel.statistics import dump_waits, stats
 
 if _TYPE_CHECKING:
+    from memchannel import images, interpreters, testing
     from memchannel.arrayview import ArrayView
     from memchannel.pool import BrokenInterpreterPool, InterpreterPool
 
@@ -70,14 +71,24 @@ __all__ = [
 ]
 
 
+# Imported with their first use: the pool brings in concurrent.futures and pickling of functions.
+_LAZY = {
+    "ArrayView": "memchannel.arrayview",
+    "BrokenInterpreterPool": "memchannel.pool",
+    "InterpreterPool": "memchannel.pool",
+}
+_LAZY_MODULES = ("images", "interpreters", "testing")  # not for "from memchannel import *"
+
+
 def __getattr__(name: str) -> object:
-    # The pool brings in concurrent.futures and pickling of functions: only for those who use it.
-    if name in ("InterpreterPool", "BrokenInterpreterPool"):
-        from memchannel import pool
+    import importlib
 
-        return getattr(pool, name)
-    if name == "ArrayView":
-        from memchannel.arrayview import ArrayView
-
-        return ArrayView
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"memchannel.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAZY_MODULES})

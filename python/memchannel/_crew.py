@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -82,6 +82,9 @@ class Crew:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._broken: BaseException | None = None
+        self._broken_worker = 0
+        self.unstarted = False
+        """There was no interpreter to be had for a worker: those of the others are not kept for reuse."""
         self._shut_down = False
         self._by_name: dict[Callable[..., Any], Shipment] = {}
         self._at_work: set[int] = set()  # tokens for _core._interrupt
@@ -121,6 +124,17 @@ class Crew:
             self._start_worker()
         return future
 
+    def discard_cancelled(self) -> None:
+        """Give back what queued tasks that were cancelled have been lent."""
+        if not isinstance(self._broken, _ForkedError):
+            _core._discard_cancelled(self.channel)
+
+    def wait_dropped(self, futures: Iterable[Any]) -> None:
+        """Wait until no worker has anything of these tasks."""
+        if not isinstance(self._broken, _ForkedError):
+            for future in futures:
+                future._completion.wait_dropped()
+
     def lend(self, array: Any) -> Any:
         """Give a read-only array over the same memory that any number of tasks can carry under one lease."""
         return _core._lend(self.channel, array)
@@ -128,6 +142,13 @@ class Crew:
     # ---- workers
 
     def _start_worker(self) -> None:
+        try:
+            self._start_thread()
+        except (RuntimeError, MemoryError) as exc:  # no more threads, says the system
+            self.unstarted = True
+            self.break_down(exc, len(self._threads))
+
+    def _start_thread(self) -> None:
         with self._lock:
             now = self.channel.statistics()
             if self._shut_down or now.queued <= now.waiting_receivers:
@@ -138,8 +159,8 @@ class Crew:
             thread = threading.Thread(
                 target=_serve, name=f"{self.terms.name}_{number}", args=(self, number), daemon=False
             )
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def setup(self) -> WorkerSetup:
         """Tell what a worker is told before its first task."""
@@ -154,11 +175,12 @@ class Crew:
         """Whether a worker that ends need not be replaced."""
         return self._broken is not None or (self._shut_down and not len(self.channel))
 
-    def break_down(self, reason: BaseException) -> None:
+    def break_down(self, reason: BaseException, worker: int) -> None:
         """No task runs any more: those queued, and those submitted later, fail with `broken_error`."""
         with self._lock:
             if self._broken is None:
                 self._broken = reason
+                self._broken_worker = worker
         _core._drain_tasks(self.channel, False)
         self.channel.ends[1].close()
 
@@ -169,7 +191,9 @@ class Crew:
             return BrokenInterpreterPool("the worker that ran the task ended before it was done")
         if isinstance(cause, _ForkedError):
             return BrokenInterpreterPool(f"pool {self.terms.name!r} {cause}")
-        error = BrokenInterpreterPool(f"a worker of pool {self.terms.name!r} could not start: {cause}")
+        error = BrokenInterpreterPool(
+            f"worker {self._broken_worker} of pool {self.terms.name!r} could not start: {cause}"
+        )
         error.__cause__ = cause
         return error
 
@@ -217,15 +241,18 @@ class Crew:
 def _serve(crew: Crew, number: int) -> None:
     """Run one worker after another until the crew needs none any more. The target of its thread."""
     try:
-        while _serve_once(crew) and not crew.over:
+        while _serve_once(crew, number) and not crew.over:
             pass
     except BaseException as exc:
-        exc.add_note(f"worker {number} of pool {crew.terms.name!r}")
-        crew.break_down(exc)
+        crew.break_down(exc, number)
 
 
-def _serve_once(crew: Crew) -> bool:
-    interpreter = interpreters.create(crew.terms.packages, reuse=crew.terms.reuse)
+def _serve_once(crew: Crew, number: int) -> bool:
+    try:
+        interpreter = interpreters.create(crew.terms.packages, reuse=crew.terms.reuse)
+    except BaseException:
+        crew.unstarted = True
+        raise
     setup: _core.Channel[Any] = _core.Channel()
     ready: _core.Channel[Any] = _core.Channel()
     setup.send(crew.setup())
@@ -238,12 +265,12 @@ def _serve_once(crew: Crew) -> bool:
         with crew.at_work(setup.id):
             interpreters._execute(interpreter, source)
     finally:
-        if crew.terms.reuse:
-            interpreters._park(interpreter)
+        if not (crew.terms.reuse and not crew.unstarted and interpreters._park(interpreter)):
+            interpreters._let_go(interpreter)
     failure = ready.recv_nowait()
     if failure is None:
         return True
-    crew.break_down(restore(failure))
+    crew.break_down(restore(failure), number)
     return False
 
 

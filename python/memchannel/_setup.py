@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import os
 import site
 import sys
 import sysconfig
 import threading
+import time
 import warnings
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -115,11 +117,18 @@ def _users_own_modules() -> list[str]:
 
 def _own_threads() -> list[str]:
     # Threads that only passed through (each run of this interpreter may come on another) are dummies.
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)
-    ]
+    alien = threading._DummyThread, threading._MainThread  # type: ignore[attr-defined]
+    return [thread.name for thread in threading.enumerate() if not isinstance(thread, alien)]
+
+
+def _bare_threads() -> int:
+    """Count the threads that were started by the `_thread` module, without `threading`."""
+    for pause in (0.0, 0.001, 0.01, 0.1):  # one that has just ended is counted for a moment yet
+        time.sleep(pause)
+        count = _thread._count() - len(_own_threads())
+        if count <= 0:
+            return 0
+    return count
 
 
 def clean() -> None:
@@ -136,6 +145,8 @@ def clean() -> None:
     """
     if threads := _own_threads():
         raise RuntimeError(f"threads are running: {', '.join(threads)}")
+    if bare := _bare_threads():
+        raise RuntimeError(f"threads that the _thread module started are running: {bare}")
     _core._forget_callbacks()
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:

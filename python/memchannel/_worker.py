@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import pickle
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from memchannel import _core
-from memchannel.codecs.functions import load_function
-from memchannel.exceptions import snapshot
+from memchannel.codecs.functions import UNPICKLABLE, load_function, unpicklable_part
+from memchannel.exceptions import ExceptionSnapshot, snapshot
 
 __all__ = ["LEND_FROM", "Parts", "WorkerSetup", "call", "call_chunk", "call_item", "main"]
 
@@ -82,6 +84,34 @@ def call_chunk(
     return [call_item(function, None, first + i, args) for i, args in enumerate(chunk)]
 
 
+def describe(exc: BaseException, *unsent: object) -> ExceptionSnapshot:
+    """Take what the task's caller needs to know, and let go of what the exception's frames hold.
+
+    Parameters
+    ----------
+    exc : BaseException
+        What the task raised.
+    *unsent
+        Its result, if that is what could not be sent.
+    """
+    if unsent and isinstance(exc, UNPICKLABLE):
+        part = unpicklable_part(unsent[0])
+        error = pickle.PicklingError(f"the result of type {type(unsent[0]).__name__!r} cannot be sent: {part or exc}")
+        error.__cause__ = exc
+        exc = error
+    taken = snapshot(exc)
+    # A frame may hold the exception itself: a cycle that would keep the arguments lent.
+    linked: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while linked:
+        one = linked.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            linked += (one.__cause__, one.__context__)
+    return taken
+
+
 def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
     """Initialize, tell how that went, and run tasks until the channel ends or the limit is reached."""
     setup: WorkerSetup = _core.RecvChannel(setup_channel).recv()
@@ -103,7 +133,7 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
                 tasks,
                 functions,
                 _resolve,
-                snapshot,
+                describe,
                 setup.limit,
                 LEND_FROM,
                 setup.blas_threads,

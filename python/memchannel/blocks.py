@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from memchannel._block_arrays import Output, Source, along, received, stored
 from memchannel._worker import Parts, function_of
-from memchannel.memory import WritableBlock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,12 +52,17 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
     TypeError
         If `blocks` holds something else than slices.
     """
+    if not hasattr(overlap, "__index__"):
+        raise TypeError(f"overlap must be an integer, not {overlap!r}")
+    overlap = operator.index(overlap)
     if overlap < 0:
         raise ValueError(f"overlap must be >= 0, not {overlap}")
     if hasattr(blocks, "__index__"):
         ranges = _even(n, operator.index(blocks))  # type: ignore[arg-type]
-    else:
+    elif isinstance(blocks, Iterable):
         ranges = [_bounds(n, one) for one in blocks]
+    else:
+        raise TypeError(f"blocks must be a count or slices, not {blocks!r}")
     return [
         Block(i, start, stop, max(0, start - overlap), min(n, stop + overlap))
         for i, (start, stop) in enumerate(ranges)
@@ -88,18 +93,18 @@ def call_block(
     fn: Callable[..., Any] | None,
     parts: Parts | None,
     where: tuple[tuple[int, int, int, int, int], int, bool],
-    arrays: tuple[NDArray[Any], ...],
+    arrays: tuple[Any, ...],
     out: NDArray[Any] | None,
 ) -> Any:
     """Call the function for one block, in a worker; `where` is the block, the axis, and whether to trim."""
     block, axis, trim = Block(*where[0]), where[1], where[2]
     try:
-        result = function_of(fn, parts)(*arrays)
+        result = function_of(fn, parts)(*map(received, arrays))
         if trim and block.high - block.low != block.stop - block.start:
             result = _trimmed(result, block, axis)
         if out is None:
             return result
-        _store(result, out)
+        stored(result, out)
     except BaseException as exc:
         exc.add_note(f"block {block.number} of map_blocks(): [{block.start}:{block.stop}] along axis {axis}")
         raise
@@ -110,25 +115,19 @@ def _trimmed(result: Any, block: Block, axis: int) -> Any:
     shape = getattr(result, "shape", ())
     if len(shape) <= axis or shape[axis] != block.high - block.low:
         return result  # not block-shaped: a number, a summary
-    inner = slice(block.start - block.low, block.stop - block.low)
-    return result[(slice(None),) * axis + (inner,)]
-
-
-def _store(result: Any, out: NDArray[Any]) -> None:
-    import numpy as np
-
-    array = np.asarray(result)
-    if array.shape != out.shape:
-        raise ValueError(f"the result has shape {array.shape}, its block of out has {out.shape}")
-    np.copyto(out, array, casting="same_kind")
+    return result[along(axis, block.start - block.low, block.stop - block.low)]
 
 
 def _axes(arrays: tuple[NDArray[Any], ...], axis: int | tuple[int, ...]) -> list[int]:
     import numpy as np
 
-    axes = [axis] * len(arrays) if hasattr(axis, "__index__") else list(axis)
-    if len(axes) != len(arrays):
-        raise ValueError(f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}")
+    axes: list[Any] = [axis] * len(arrays) if hasattr(axis, "__index__") else []
+    if isinstance(axis, Iterable):
+        axes = list(axis)
+        if len(axes) != len(arrays):
+            raise ValueError(f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}")
+    if not axes or not all(hasattr(one, "__index__") for one in axes):
+        raise TypeError(f"axis must be an int or a tuple of ints, not {axis!r}")
     normal = []
     for array, one in zip(arrays, axes, strict=True):
         number = operator.index(one)
@@ -145,24 +144,6 @@ def _common_length(arrays: tuple[NDArray[Any], ...], axes: list[int]) -> int:
     return int(lengths[0])
 
 
-def _check_out(out: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> None:
-    import numpy as np
-
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an array made by memchannel.empty(), not {type(out).__name__}")
-    if out.ndim <= axis or out.shape[axis] != n:
-        raise ValueError(
-            f"out has shape {out.shape}; it must have length {n} along axis {axis}, as the array has"
-        )
-    ordered = sorted((block.start, block.stop) for block in blocks)
-    for (_, stop), (start, _) in itertools.pairwise(ordered):
-        if start < stop:
-            raise ValueError(
-                f"blocks overlap at {start}:{stop}: with out= each must be written by one worker only"
-            )
-    WritableBlock(out[(slice(None),) * axis + (slice(0, 0),)])  # refuses memory that cannot be lent writable
-
-
 def map_blocks(
     pool: InterpreterPool,
     fn: Callable[..., Any],
@@ -176,44 +157,56 @@ def map_blocks(
     progress: bool,
 ) -> Any:
     """See `InterpreterPool.map_blocks`."""
-    import numpy as np
-
     from memchannel.pool import _name_of
 
     if not arrays:
         raise TypeError("map_blocks() needs at least one array")
     crew = pool._crew
     workers = pool._max_workers
-    sources = tuple(np.asarray(array) for array in arrays)
-    axes = _axes(sources, axis)
-    n = _common_length(sources, axes)
-    count = blocks if blocks is not None else BLOCKS_PER_WORKER * workers
-    cut = split(n, count, operator.index(overlap))
-    if out is not None:
-        _check_out(out, axes[0], n, cut)
+    sources = tuple(map(Source, arrays))
+    axes = _axes(tuple(source.array for source in sources), axis)
+    n = _common_length(tuple(source.array for source in sources), axes)
+    cut = split(n, BLOCKS_PER_WORKER * workers if blocks is None else blocks, overlap)
+    output = None if out is None else Output(out, axes[0], n, cut)
     shipment = crew.ship(fn)
-    lent = tuple(crew.lend(source) for source in sources)
+    if output is not None:
+        output.check_against(sources, axes, overlap)
+        output.claim()
+    for source in sources:
+        source.lend(crew)
     wrapper = (_name_of(call_block), shipment.name)
 
     def submit(block: Block) -> Any:
         views = tuple(
-            array[(slice(None),) * along + (slice(block.low, block.high),)]
-            for array, along in zip(lent, axes, strict=True)
+            source.block(one, block.low, block.high) for source, one in zip(sources, axes, strict=True)
         )
-        own = (slice(None),) * axes[0] + (slice(block.start, block.stop),)
-        target = None if out is None else WritableBlock(out[own])
+        target = None if output is None else output.block(block.start, block.stop)
         task = (shipment.parts, (tuple(block), axes[0], trim), views, target)
         return crew.submit(wrapper, task, None, lend_from=0)
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
-    results = pool._in_order(submit, cut, 2 * BLOCKS_PER_WORKER * workers)
-    if progress:
-        results = _with_progress(results, len(cut))
-    if out is None:
-        return results
-    for _ in results:
-        pass
+    ahead = 2 * BLOCKS_PER_WORKER * workers
+    if output is None:
+        results = pool._in_order(submit, cut, ahead)
+        return _with_progress(results, len(cut)) if progress else results
+    try:
+        _finish(pool, pool._in_order(submit, cut, ahead, wait=True), len(cut) if progress else None)
+    finally:
+        output.release()
     return out
+
+
+def _finish(pool: InterpreterPool, results: Generator[Any], total: int | None) -> None:
+    """Wait until all blocks are written, or nobody writes any more."""
+    try:
+        for _ in results if total is None else _with_progress(results, total):
+            pass
+    except KeyboardInterrupt:
+        if results.gi_suspended:  # type: ignore[attr-defined, unused-ignore] # it came between two results
+            pool._crew.interrupt()
+        raise
+    finally:
+        results.close()
 
 
 def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:

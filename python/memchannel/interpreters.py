@@ -249,7 +249,7 @@ def _close_all() -> None:
         return
     for number in sorted(_numbers_made):
         try:
-            if not _interpreters.is_running(number) and not _daemon_threads(number):
+            if not _interpreters.is_running(number) and not _threads_left(number):
                 _interpreters.destroy(number)
         except _interpreters.InterpreterError:  # closed by its owner
             continue
@@ -364,7 +364,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     BufferError
         Views of its memory are out; the message says how many and over which channels.
     RuntimeError
-        It is running, or a daemon thread of its own is.
+        It is running, or a daemon thread of its own is, or one that the `_thread` module started.
     InterpreterNotFoundError
         It was closed.
     ValueError, OverflowError
@@ -401,20 +401,30 @@ def _refuse_busy(interpreter: Interpreter) -> None:
         )
     if is_running(interpreter):
         raise RuntimeError(f"interpreter {number} is running; wait until it is done")
-    if daemons := _daemon_threads(number):
+    if threads := _threads_left(number):
         raise RuntimeError(
-            f"daemon threads of interpreter {number} are running: {daemons}; let them end first"
+            f"daemon threads of interpreter {number} are running: {threads}; let them end first"
         )
 
 
-_DAEMON_THREADS = """\
+# CPython aborts the process when an interpreter ends while a thread of its own runs, unless that is a
+# threading.Thread and no daemon, which is waited for (Python/pylifecycle.c, Py_EndInterpreter). A thread that
+# has just ended is counted for a moment yet.
+_THREADS_LEFT = """\
 def check():
-    import sys
-    if threading := sys.modules.get("threading"):
-        passing = threading._DummyThread
-        names = [t.name for t in threading.enumerate() if t.daemon and not isinstance(t, passing)]
-        if names:
-            raise RuntimeError(", ".join(names))
+    import _thread, sys, time
+    threads, bare = [], 0
+    for pause in (0, 0.001, 0.01, 0.1):
+        time.sleep(pause)
+        if threading := sys.modules.get("threading"):
+            alien = threading._DummyThread, threading._MainThread
+            threads = [t for t in threading.enumerate() if not isinstance(t, alien)]
+        bare = _thread._count() - len(threads)
+        if bare <= 0:
+            break
+    names = [t.name for t in threads if t.daemon] + ["started by the _thread module"] * max(0, bare)
+    if names:
+        raise RuntimeError(", ".join(names))
 try:
     check()
 finally:
@@ -422,12 +432,16 @@ finally:
 """
 
 
-def _daemon_threads(number: int) -> str:
-    """Names of the daemon threads that run there, or an empty string."""
-    if not _interpreters.get_config(number).allow_daemon_threads:
-        return ""
-    found = _interpreters.exec(number, _DAEMON_THREADS)
+def _threads_left(number: int) -> str:
+    """Names of the threads there that an end of the interpreter does not wait for, or an empty string."""
+    found = _interpreters.exec(number, _THREADS_LEFT)
     return "" if found is None else str(found.msg)
+
+
+def _let_go(interpreter: Interpreter) -> None:
+    """Let the interpreter end with the last reference to it, or never, if threads of it still run."""
+    if _threads_left(interpreter.id):
+        _interpreters.incref(interpreter.id)
 
 
 def _collect_for(number: int) -> None:

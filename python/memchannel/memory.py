@@ -73,9 +73,19 @@ def zeros(
 
 
 def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C") -> NDArray[Any]:
-    """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`."""
+    """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`.
+
+    Raises
+    ------
+    TypeError
+        If the array is masked, or its dtype holds Python objects.
+    """
     import numpy as np
 
+    if isinstance(a, np.ma.MaskedArray):
+        raise TypeError(
+            "a masked array has two arrays, data and mask: copy a.data and a.mask, or a.filled(value)"
+        )
     source = np.asarray(a, dtype=dtype)
     target = empty(source.shape, source.dtype, order=order)
     np.copyto(target, source)
@@ -106,6 +116,17 @@ class WritableBlock:
 
     def __init__(self, block: np.ndarray[Any, Any]) -> None:
         self._claimed: NDArray[Any] | None = _core._claim_block(block)
+
+    def part(self, index: Any) -> WritableBlock:
+        """Give a part that travels by itself, under the same claim, which ends with the last of them.
+
+        The caller sees to it that parts of different holders do not overlap.
+        """
+        if self._claimed is None:
+            raise ValueError("this block was sent already: it has no parts any more")
+        made = object.__new__(WritableBlock)
+        made._claimed = self._claimed[index]
+        return made
 
     def take(self) -> NDArray[Any]:
         """Give the claimed array away; a second call raises ValueError."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import operator
 import os
+import pickle
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memchannel import _worker
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
-from memchannel.codecs.functions import dump_function
+from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -92,7 +93,9 @@ class InterpreterPool(Executor):
         reuse: bool = True,
         blas_threads: int | None = None,
     ) -> None:
-        workers = (os.process_cpu_count() or 1) if max_workers is None else max_workers
+        if max_workers is not None and not hasattr(max_workers, "__index__"):
+            raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}")
+        workers = (os.process_cpu_count() or 1) if max_workers is None else operator.index(max_workers)
         if workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -136,9 +139,13 @@ class InterpreterPool(Executor):
         return self._submit(self._crew.ship(fn), args, kwargs)
 
     def _submit(self, shipment: Shipment, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        if shipment.parts is None:
-            return self._crew.submit(shipment.name, args, kwargs or None)
-        return self._crew.submit((_CALL, None), (shipment.parts, *args), kwargs or None)
+        try:
+            if shipment.parts is None:
+                return self._crew.submit(shipment.name, args, kwargs or None)
+            return self._crew.submit((_CALL, None), (shipment.parts, *args), kwargs or None)
+        except UNPICKLABLE as exc:
+            _blame_argument({**dict(enumerate(args)), **kwargs}, exc)
+            raise
 
     def map(
         self,
@@ -169,7 +176,13 @@ class InterpreterPool(Executor):
         wrapper = _CALL_ITEM if chunksize == 1 else _CALL_CHUNK
 
         def submit(task: tuple[int, Any]) -> Future[Any]:
-            return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
+            try:
+                return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
+            except UNPICKLABLE as exc:
+                first, chunk = task
+                each = {first: chunk} if chunksize == 1 else dict(enumerate(chunk, first))
+                _blame_argument(each, exc)
+                raise
 
         ahead = None if buffersize is None else -(-buffersize // chunksize)
         results = self._in_order(submit, tasks, ahead, end)
@@ -202,8 +215,8 @@ class InterpreterPool(Executor):
         ----------
         fn : callable
             Called with as many blocks as there are arrays: read-only views along `axis`.
-        *arrays : array_like
-            Of equal length along their axes. They are lent, not copied.
+        *arrays : array
+            Of equal length along their axes; everything an `ArrayChannel` takes. They are lent, not copied.
         axis : int or tuple of int, optional
             The axis to split, one for all or one for each array.
         blocks : int or iterable of slice, optional
@@ -214,7 +227,8 @@ class InterpreterPool(Executor):
         trim : bool, optional
             Cut the halo off results that have the halo's length along the axis.
         out : numpy.ndarray, optional
-            Made by `memchannel.empty`; each worker writes its own block's result into it, in place.
+            Made by `memchannel.empty`; each worker writes its own block's result into it, in place. It may
+            be one of the arrays itself, without `overlap`. On an error nobody writes to it any more.
         progress : bool, optional
             Show a bar (terminal and notebook).
 
@@ -228,9 +242,12 @@ class InterpreterPool(Executor):
         numpy.exceptions.AxisError
             If the axis is out of range.
         ValueError
-            If lengths, blocks, `overlap` or the shape of `out` or of a result do not fit.
+            If lengths, blocks, `overlap` or the shape of `out` or of a result do not fit, or `out` lies in
+            the memory of an input in another way than block upon block.
         TypeError
-            If an array holds Python objects, or `out` is memory of an interpreter.
+            If something is no array or holds Python objects, or `out` is memory of an interpreter.
+        BufferError
+            If somebody else may write to a part of `out`.
         """
         from memchannel.blocks import map_blocks
 
@@ -244,23 +261,27 @@ class InterpreterPool(Executor):
         tasks: Iterable[Any],
         ahead: int | None,
         end: float | None = None,
-    ) -> Iterator[Any]:
-        """Submit now, at most `ahead` of what was taken, and give the results as they are asked for."""
-        remaining = iter(tasks)
-        futures = deque(map(submit, itertools.islice(remaining, ahead)))
+        *,
+        wait: bool = False,
+    ) -> Generator[Any]:
+        """Submit now, at most `ahead` of what was taken, and give the results as they are asked for.
 
-        def results() -> Iterator[Any]:
+        On an error what is queued is cancelled; with `wait` what runs is waited for, so that nobody has the
+        arguments any more.
+        """
+        remaining = iter(tasks)
+        futures: deque[Future[Any]] = deque()
+        try:
+            futures.extend(map(submit, itertools.islice(remaining, ahead)))
+        except BaseException:
+            self._give_up(futures, wait)
+            raise
+
+        def results() -> Generator[Any]:
             try:
                 while futures:
-                    # Popped before it is waited for, so that nothing holds the result but whoever asked for
-                    # it.
-                    future = futures.popleft()
-                    try:
-                        result = future.result(None if end is None else max(0.0, end - time.monotonic()))
-                    except BaseException:
-                        future.cancel()
-                        raise
-                    del future
+                    # Popped once it is done, so that nothing holds the result but whoever asked for it.
+                    result = _result(futures, end)
                     if ahead is not None:
                         futures.extend(map(submit, itertools.islice(remaining, 1)))
                     yield result
@@ -269,10 +290,26 @@ class InterpreterPool(Executor):
                 self._crew.interrupt()
                 raise
             finally:
-                for future in futures:
-                    future.cancel()
+                self._give_up(futures, wait)
 
         return results()
+
+    def _give_up(self, futures: deque[Future[Any]], wait: bool) -> None:
+        """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
+        if not futures:
+            return
+        for future in futures:
+            future.cancel()
+        crew = self._crew
+        crew.discard_cancelled()
+        if wait:
+            try:
+                crew.wait_dropped(futures)
+            except KeyboardInterrupt:
+                crew.interrupt()
+                crew.wait_dropped(futures)
+                raise
+        futures.clear()  # an exception's traceback holds them, and they hold the exception
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
         """Shut down, waiting for the tasks; after Ctrl-C they are cancelled or interrupted first."""
@@ -286,6 +323,25 @@ class InterpreterPool(Executor):
         Results that are still held do not delay it: their memory stays with the parked interpreters.
         """
         self._crew.shutdown(wait, cancel_futures)
+
+
+def _blame_argument(arguments: dict[Any, Any], exc: Exception) -> None:
+    for name, value in arguments.items():
+        part = unpicklable_part(value)
+        if part:
+            raise pickle.PicklingError(f"argument {name!r} cannot be sent to a worker: {part}") from exc
+
+
+def _result(futures: deque[Future[Any]], end: float | None) -> Any:
+    """Wait for the first future and take it out; on an error it stays."""
+    try:
+        result = futures[0].result(None if end is None else max(0.0, end - time.monotonic()))
+    except StopIteration as exc:
+        raise RuntimeError(
+            "the function raised StopIteration, which would end the results: let it raise something else"
+        ) from exc
+    futures.popleft()
+    return result
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:

@@ -329,10 +329,15 @@ MessageQueue Channel::drain() noexcept {
     MessageQueue drained;
     Guard guard(mutex_);
     queue_.swap(drained);
+    settle_queue();
+    return drained;
+}
+
+// What follows from messages having left the queue without a receiver.
+void Channel::settle_queue() noexcept {
     forget_grants();
     refill();
     settle_ended();
-    return drained;
 }
 
 std::size_t Channel::size() const noexcept {

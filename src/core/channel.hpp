@@ -105,6 +105,21 @@ class Channel final : public Transferable {
     void end_interpreter(OwnerId who) noexcept;
     // Everything queued, taken out at once. Granted receivers find out when they finish.
     MessageQueue drain() noexcept;
+    // Those queued that the test is true for, taken out; the others stay, in their order. The test runs under
+    // the channel's lock.
+    template <class Test>
+    MessageQueue extract(Test test) noexcept {
+        MessageQueue all, taken, kept;
+        Guard guard(mutex_);
+        queue_.swap(all);
+        while (!all.empty()) {
+            Message message = all.pop();
+            (test(message) ? taken : kept).push(std::move(message));
+        }
+        queue_.swap(kept);
+        settle_queue();
+        return taken;
+    }
 
     std::size_t size() const noexcept;
     ChannelStatistics statistics() const;
@@ -147,6 +162,7 @@ class Channel final : public Transferable {
     void refill() noexcept;
     void revoke(OwnerId who) noexcept;
     void forget_grants() noexcept;
+    void settle_queue() noexcept;
     void discard(Leftovers& leftovers) noexcept;
     void settle_sides(Leftovers& leftovers) noexcept;
     void settle_ended() noexcept;

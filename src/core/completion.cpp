@@ -56,9 +56,21 @@ Status Completion::await(Entry& entry) noexcept {
     return Status::parked;
 }
 
+Status Completion::await_dropped(Entry& entry) noexcept {
+    std::lock_guard lock(mutex_);
+    if (runners_ == 0) return Status::ok;
+    drop_waiters_.push_back(entry);
+    return Status::parked;
+}
+
+bool Completion::dropped() const noexcept {
+    std::lock_guard lock(mutex_);
+    return runners_ == 0;
+}
+
 void Completion::withdraw(Entry& entry) noexcept {
     std::lock_guard lock(mutex_);
-    waiters_.remove(entry);
+    if (entry.queue) entry.queue->remove(entry);
 }
 
 Message Completion::result() const {
@@ -94,7 +106,9 @@ void Completion::unpacked(Side) noexcept {
     if (!of_this_process()) return;
     {
         std::lock_guard lock(mutex_);
-        if (--runners_ > 0 || done()) return;
+        if (--runners_ > 0) return;
+        drop_waiters_.settle_all(Status::ok);
+        if (done()) return;
     }
     settle(State::broken, {});
 }

@@ -30,8 +30,11 @@ class Completion final : public Transferable {
 
     // The asker's side.
     bool cancel() noexcept;
-    // ok: done already; parked: enlisted.
+    // ok: so it is already; parked: enlisted.
     Status await(Entry& entry) noexcept;
+    // Nobody who may run the task holds it, or any of its arguments.
+    Status await_dropped(Entry& entry) noexcept;
+    bool dropped() const noexcept;
     void withdraw(Entry& entry) noexcept;
     // A copy of the result message; empty if there is none (any more). Throws std::bad_alloc.
     Message result() const;
@@ -52,7 +55,8 @@ class Completion final : public Transferable {
     mutable std::mutex mutex_;
     // All below: mutex_.
     std::size_t runners_ = 0;
-    EntryQueue waiters_;
+    EntryQueue waiters_;       // for the outcome
+    EntryQueue drop_waiters_;  // for runners_ to become 0
     Message result_;
     Handle<Channel> subscription_;
     OwnerId subscriber_ = no_owner;

@@ -37,10 +37,10 @@ void Message::destroy(Body* body) noexcept {
     if (body->holders.load(std::memory_order_acquire) != 1 &&
         body->holders.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
-    end(body->riders);
     for (Lease* lease : leases(body)) {
         if (lease) lease->drop();
     }
+    end(body->riders);  // last: whoever waits for them finds the leases gone, too
     std::free(body);
 }
 

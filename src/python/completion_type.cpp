@@ -53,17 +53,26 @@ const char* name_of(Completion::State state) noexcept {
     }
 }
 
-Status wait_done(Completion& completion, const Patience& patience) {
-    if (completion.done()) return Status::ok;
+// What can be waited for: the outcome, or that whoever might run the task let go of it.
+struct Event {
+    Status (Completion::*await)(Entry&) noexcept;
+    bool (Completion::*happened)() const noexcept;
+    const char* name;
+};
+constexpr Event settled{&Completion::await, &Completion::done, "result"};
+constexpr Event dropped{&Completion::await_dropped, &Completion::dropped, "task's end"};
+
+Status wait_for(Completion& completion, const Event& event, const Patience& patience) {
+    if ((completion.*event.happened)()) return Status::ok;
     if (patience.nowait) return Status::timeout;
-    Waiter waiter(current_interpreter(), "result", 0);
+    Waiter waiter(current_interpreter(), event.name, 0);
     Entry entry;
     entry.waiter = &waiter;
-    if (completion.await(entry) == Status::ok) return Status::ok;
+    if ((completion.*event.await)(entry) == Status::ok) return Status::ok;
     Status status = wait_settled(waiter, patience.deadline, &registry().completion_spin);
     completion.withdraw(entry);
     if (status == Status::ok) status = waiter.settlement().status;
-    return status != Status::interrupted && completion.done() ? Status::ok : status;
+    return status != Status::interrupted && (completion.*event.happened)() ? Status::ok : status;
 }
 
 // The decoded result, the same object every time.
@@ -86,7 +95,7 @@ PyObject* completion_result(PyObject* self, PyObject* const* values, Py_ssize_t 
         Patience patience;
         if (!completion.done() && !parse_timeout(arguments[0], patience.deadline, patience.nowait))
             return nullptr;
-        const Status status = wait_done(completion, patience);
+        const Status status = wait_for(completion, settled, patience);
         if (status == Status::interrupted) return nullptr;
         if (status == Status::timeout) {
             PyErr_SetNone(PyExc_TimeoutError);
@@ -97,6 +106,18 @@ PyObject* completion_result(PyObject* self, PyObject* const* values, Py_ssize_t 
             return nullptr;
         }
         return Py_BuildValue("(sO)", name_of(completion.state()), value_of(self, completion));
+    });
+}
+
+PyObject* completion_wait_dropped(PyObject* self, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const Status status = wait_for(usable(self), dropped, Patience{});
+        if (status == Status::interrupted) return nullptr;
+        if (status != Status::ok) {
+            raise_ending("waiting for the end of a task");
+            return nullptr;
+        }
+        Py_RETURN_NONE;
     });
 }
 
@@ -153,6 +174,8 @@ PyMethodDef completion_methods[] = {
      "result($self, timeout=None, /)\n--\n\n(state, value), waiting for them."},
     {"cancel", completion_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nCancel the task if it has not started."},
+    {"wait_dropped", completion_wait_dropped, METH_NOARGS,
+     "wait_dropped($self, /)\n--\n\nWait until nobody who might run the task holds it or its arguments."},
     {"done", completion_done, METH_NOARGS, "done($self, /)\n--\n\nWhether there is an outcome."},
     {"subscribe", as_function(completion_subscribe), METH_FASTCALL,
      "subscribe($self, channel, note, /)\n--\n\nSend note to the channel when there is an outcome."},
@@ -233,10 +256,12 @@ Ref call(const Worker& worker, const Message& message) {
                                     keywords == Py_None ? nullptr : keywords));
 }
 
-// The exception of the task, as what can travel.
-Message describe_exception(const Worker& worker) {
+// The exception of the task, or the one for which its result could not be encoded, as what can travel.
+Message describe_exception(const Worker& worker, Ref result) {
     Ref error = Ref::steal(PyErr_GetRaisedException());
-    Ref description = error ? Ref::steal(PyObject_CallOneArg(worker.describe, error.get())) : Ref();
+    PyObject* const given[] = {error.get(), result.get()};
+    Ref description = error ? Ref::steal(PyObject_Vectorcall(worker.describe, given, result ? 2 : 1, nullptr))
+                            : Ref();
     if (!description) throw PythonError();
     return encode_task(worker.state, description.get(), worker.terms(), worker.lend_from);
 }
@@ -244,16 +269,18 @@ Message describe_exception(const Worker& worker) {
 void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& blas) {
     bool succeeded = false;
     Message outcome;
+    Ref result;
     try {
-        Ref result = call(worker, message);
+        result = call(worker, message);
         message.reset();  // the arguments go back before the result is known
         if (result) {
             outcome = encode_task(worker.state, result.get(), worker.terms(), worker.lend_from);
+            result = Ref();
             succeeded = true;
         }
     } catch (const PythonError&) {
     }
-    if (!succeeded) outcome = describe_exception(worker);
+    if (!succeeded) outcome = describe_exception(worker, std::move(result));
     if (worker.channel.size() == 0) blas.leave();  // before anybody knows the result
     runner->finish(std::move(outcome), succeeded);
 }
@@ -344,6 +371,18 @@ PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t give
             if (cancel) completion->cancel();
         }
         return PyLong_FromSsize_t(tasks);
+    });
+}
+
+PyObject* discard_cancelled(PyObject* module, PyObject* end) {
+    ModuleState& state = state_of_module(module);
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        // Ends here, outside the channel's lock: what the messages hold goes back to its owners.
+        const MessageQueue discarded = channel_argument(state, end).extract([](const Message& message) {
+            const Handle<Completion> completion = completion_of(message);
+            return completion && completion->state() == Completion::State::cancelled;
+        });
+        return PyLong_FromSize_t(discarded.size());
     });
 }
 

@@ -9,6 +9,8 @@ namespace memchannel {
 PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _work(channel, functions, resolve, describe, limit, lend_from, blas_threads, more_allowed) -> tasks done
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
+// _discard_cancelled(channel) -> how many queued tasks were cancelled, and are gone now
+PyObject* discard_cancelled(PyObject* module, PyObject* end);
 // _drain_tasks(channel, cancel) -> how many were queued; without `cancel` they are broken
 PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);
 

@@ -3,9 +3,12 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <atomic>
+#include <ctime>
 #include <string>
 #include <vector>
 
+#include "attach.hpp"
 #include "core/registry.hpp"
 #include "errors.hpp"
 #include "fork.hpp"
@@ -25,6 +28,30 @@ struct Ending {
     Anchor anchor;
 };
 
+std::atomic<bool> process_ends{false};
+
+bool has_other_threads() noexcept {
+    // With this interpreter's GIL the list only grows, at its head (Python/pystate.c, add_threadstate and
+    // tstate_delete_common).
+    PyThreadState* const own = PyThreadState_Get();
+    for (PyThreadState* state = PyInterpreterState_ThreadHead(own->interp); state;
+         state = PyThreadState_Next(state)) {
+        if (state != own) return true;
+    }
+    return false;
+}
+
+// CPython aborts the process where threads are left that it did not wait for (Python/pylifecycle.c,
+// Py_EndInterpreter: "not the last thread"): those that the _thread module started. Nothing tells of their end.
+void await_other_threads() noexcept {
+    timespec pause{0, 100'000};
+    while (has_other_threads()) {
+        const Detached detached;
+        nanosleep(&pause, nullptr);
+        if (pause.tv_nsec < 20'000'000) pause.tv_nsec *= 2;
+    }
+}
+
 void end_interpreter(Ending& ending) noexcept {
     // By id, not by pointer: a forked child has accounts of its own.
     if (current_interpreter() != ending.interpreter) return;
@@ -40,6 +67,8 @@ void end_interpreter(Ending& ending) noexcept {
     registry().callbacks.clear(ending.interpreter);
     registry().owners.end(*owner, ending.interpreter == 0);
     ending.anchor.drop(ending.state);
+    if (ending.interpreter == 0) process_ends = true;
+    else if (!process_ends) await_other_threads();
 }
 
 Ending* ending_of(PyObject* capsule) noexcept {

@@ -65,6 +65,7 @@ PyMethodDef methods[] = {
     {"_submit", as_function(submit_task), METH_FASTCALL, nullptr},
     {"_work", as_function(run_tasks), METH_FASTCALL, nullptr},
     {"_add_blas", as_function(add_blas), METH_FASTCALL, nullptr},
+    {"_discard_cancelled", discard_cancelled, METH_O, nullptr},
     {"_drain_tasks", as_function(drain_tasks), METH_FASTCALL, nullptr},
     {"_task_channel", task_channel, METH_O, nullptr},
     {"_lend", as_function(lend), METH_FASTCALL, nullptr},

@@ -73,7 +73,7 @@ def import_numpy(required: bool) -> bool:
 
 
 def _refuse(obj: object, reason: str) -> TypeError:
-    return TypeError(f"an ArrayChannel cannot send {type(obj).__name__!r}: {reason}")
+    return TypeError(f"{type(obj).__name__!r} cannot be shared as an array: {reason}")
 
 
 def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:

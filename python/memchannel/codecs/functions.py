@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 __all__ = [
+    "UNPICKLABLE",
     "by_reference",
     "describe",
     "dump_function",
@@ -269,6 +270,10 @@ def remember_sources(sources: dict[str, list[str]]) -> None:
 
 
 # ---- which part cannot be pickled
+
+
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+"""What pickling raises (Modules/_pickle.c, Lib/copyreg.py), besides errors of the objects themselves."""
 
 
 class _Part(NamedTuple):

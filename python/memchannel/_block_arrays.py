@@ -1,0 +1,186 @@
+"""What `map_blocks` splits and fills: arrays lent block by block, and the array that results are written to."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from memchannel.codecs.array import loads, prepare
+from memchannel.memory import WritableBlock
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from memchannel._crew import Crew
+    from memchannel.blocks import Block
+
+__all__ = ["Output", "Source", "along", "received", "stored"]
+
+_hidden_in_tracebacks = True
+
+
+def along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Index what lies between two bounds along one axis."""
+    return (*(slice(None),) * axis, slice(start, stop))
+
+
+class Source:
+    """An array that is lent once and handed out in blocks.
+
+    Parameters
+    ----------
+    obj : array
+        Masked and record arrays reach the function as such; other subclasses as plain arrays.
+
+    Raises
+    ------
+    TypeError
+        It is no array, or one of strings of any length, whose memory lies in several places.
+    """
+
+    def __init__(self, obj: object) -> None:
+        import numpy as np
+
+        prepared: Any = obj if type(obj) is np.ndarray else prepare(obj)
+        self._payload: bytes | None = None
+        self._items: list[Any] = [prepared]
+        if isinstance(prepared, tuple):
+            if not isinstance(prepared[0], bytes):  # of an ArrayView
+                self._items = [np.asarray(obj)]
+            else:
+                self._payload, self._items = prepared[0], list(prepared[1])
+        if self._payload is not None and pickle.loads(self._payload)[0] == "text":
+            raise TypeError("map_blocks() cannot split an array of StringDType: give it as dtype 'U' or 'S'")
+        self.array: NDArray[Any] = self._items[0]
+
+    def lend(self, crew: Crew) -> None:
+        """Lend the whole, for all blocks."""
+        self._items = [crew.lend(item) for item in self._items]
+
+    def block(self, axis: int, start: int, stop: int) -> Any:
+        """Give what travels to a worker for a block; `received` makes the block of it."""
+        parts = [item[along(axis, start, stop)] for item in self._items]
+        return parts[0] if self._payload is None else (self._payload, parts)
+
+
+def received(block: Any) -> Any:
+    """Make the block that the function is called with, in a worker."""
+    return loads(*block) if type(block) is tuple else block
+
+
+class Output:
+    """The array that workers write results to, each to its own blocks.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Made by `memchannel.empty`.
+    axis, n : int
+        The axis that blocks are cut along, and its length.
+    blocks : list of Block
+        They must cover the axis, each part once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The array does not fit.
+    """
+
+    def __init__(self, array: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> None:
+        import numpy as np
+
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"out must be an array made by memchannel.empty(), not {type(array).__name__}")
+        if array.ndim <= axis or array.shape[axis] != n:
+            raise ValueError(
+                f"out has shape {array.shape}; it must have length {n} along axis {axis}, as the array has"
+            )
+        _check_cover(n, blocks)
+        self._array = array
+        self._axis = axis
+        self._claim: WritableBlock | None = None
+
+    def check_against(self, sources: tuple[Source, ...], axes: list[int], overlap: int) -> None:
+        """Refuse memory that one worker would read while another writes it.
+
+        Raises
+        ------
+        ValueError
+            An input lies in the same memory, otherwise than each block in its own block's place.
+        """
+        import numpy as np
+
+        for number, (source, axis) in enumerate(zip(sources, axes, strict=True)):
+            for part in source._items:
+                if _lies_alike(part, self._array) and axis == self._axis and overlap == 0:
+                    continue
+                try:
+                    shared = np.shares_memory(part, self._array, max_work=10_000_000)
+                except np.exceptions.TooHardError:
+                    shared = True
+                if shared:
+                    raise ValueError(
+                        f"out shares memory with array {number}: some workers would read what others wrote "
+                        "already; give another out, or the same array without overlap"
+                    )
+
+    def claim(self) -> None:
+        """Claim the whole, before any block is written.
+
+        Raises
+        ------
+        BufferError
+            Somebody else may write to a part of it.
+        TypeError, ValueError
+            It is memory of an interpreter, or read-only.
+        """
+        self._claim = WritableBlock(self._array)
+
+    def block(self, start: int, stop: int) -> WritableBlock:
+        """Give what travels to a worker, once: there it is a writable array."""
+        assert self._claim is not None
+        return self._claim.part(along(self._axis, start, stop))
+
+    def release(self) -> None:
+        """Give the claim up; blocks that are out keep their part of it."""
+        self._claim = None
+
+
+def _check_cover(n: int, blocks: list[Block]) -> None:
+    at = 0
+    for start, stop in [*sorted((block.start, block.stop) for block in blocks), (n, n)]:
+        if start < at:
+            raise ValueError(
+                f"blocks overlap at {start}:{min(at, stop)}: with out= each must be written by one worker only"
+            )
+        if start > at:
+            raise ValueError(f"no block writes {at}:{start} of out; with out= blocks must cover the whole axis")
+        at = stop
+
+
+def _lies_alike(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    facts = [
+        (array.__array_interface__["data"][0], array.shape, array.strides, array.itemsize)
+        for array in (left, right)
+    ]
+    return bool(facts[0] == facts[1])
+
+
+def stored(result: Any, out: NDArray[Any]) -> None:
+    """Write a block's result to its place, in a worker.
+
+    Raises
+    ------
+    TypeError
+        The result has a mask, or its dtype cannot be cast safely enough.
+    ValueError
+        It has another shape.
+    """
+    import numpy as np
+
+    if isinstance(result, np.ma.MaskedArray):
+        raise TypeError("the result is a masked array, and out has no place for the mask: return .filled(...)")
+    array = np.asarray(result)
+    if array.shape != out.shape:
+        raise ValueError(f"the result has shape {array.shape}, its block of out has {out.shape}")
+    np.copyto(out, array, casting="same_kind")
