@@ -123,6 +123,25 @@ def test_closures_with_arrays(pool):
     assert np.allclose(np.concatenate(parts), array @ weights)
 
 
+def test_masked_and_record_arrays_reach_the_function_as_such(pool):
+    masked = np.ma.masked_array(np.arange(40.0).reshape(20, 2), np.arange(40).reshape(20, 2) % 3 == 0)
+    masked.fill_value = 7
+    kinds = list(pool.map_blocks(lambda b: (type(b), b.fill_value, b.sum()), masked, blocks=4))
+    assert [kind for kind, _, _ in kinds] == [np.ma.MaskedArray] * 4
+    assert {fill for _, fill, _ in kinds} == {7.0}
+    assert [total for _, _, total in kinds] == [masked[i : i + 5].sum() for i in range(0, 20, 5)]
+    doubled = np.ma.concatenate(list(pool.map_blocks(lambda b: b * 2, masked, axis=1)), axis=1)
+    assert (doubled.mask == masked.mask).all()
+    assert (doubled == masked * 2).all()
+    bare = np.ma.masked_array(np.arange(4))  # without a mask
+    assert list(pool.map_blocks(lambda b: b.mask is np.ma.nomask, bare, blocks=2)) == [True, True]
+    records = np.rec.array([(1, 2.0), (3, 4.0)], names="x,y")
+    assert list(pool.map_blocks(lambda b: (type(b), float(b.y.sum())), records, blocks=2)) == [
+        (np.recarray, 2.0),
+        (np.recarray, 4.0),
+    ]
+
+
 def test_progress(pool, capsys):
     list(pool.map_blocks(len, np.arange(10), progress=True))
     assert "8/8" in capsys.readouterr().err
@@ -161,11 +180,28 @@ def test_an_exception_names_its_block(pool):
             ValueError,
             "2:3",
         ),
+        (([1, 2],), {}, TypeError, r"'list' cannot .*numpy\.asarray"),
+        ((np.array(["a"], np.dtypes.StringDType()),), {}, TypeError, "StringDType"),
+        ((np.arange(4),), {"blocks": 1.5}, TypeError, "blocks must be a count or slices, not 1.5"),
+        ((np.arange(4),), {"blocks": [2]}, TypeError, "slices, not 2"),
+        ((np.arange(4),), {"blocks": 0}, ValueError, "blocks must be >= 1, not 0"),
+        ((np.arange(4),), {"overlap": 0.5}, TypeError, "overlap must be an integer, not 0.5"),
+        ((np.arange(4),), {"overlap": -1}, ValueError, "overlap must be >= 0, not -1"),
+        ((np.arange(4),), {"axis": None}, TypeError, "axis must be an int or a tuple of ints, not None"),
+        ((np.arange(4),), {"axis": 0.0}, TypeError, "axis must be an int or a tuple of ints, not 0.0"),
+        ((np.arange(4),), {"axis": (0.0,)}, TypeError, "axis must be an int or a tuple of ints"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(pool, arguments, options, error, text):
     with pytest.raises(error, match=text):
         pool.map_blocks(len, *arguments, **options)
+
+
+def test_stop_iteration_does_not_end_the_results(pool):
+    with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
+        list(pool.map_blocks(lambda block: next(iter([])), np.arange(8)))
+    assert isinstance(caught.value.__cause__, StopIteration)
+    assert caught.value.__cause__.__notes__[0].startswith("block 0")
 
 
 def test_a_result_of_the_wrong_shape(pool):

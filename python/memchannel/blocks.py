@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel._block_arrays import Output, Source, along, received, stored
+from memchannel._progress import load_bar, with_progress
 from memchannel._worker import Parts, function_of
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def map_blocks(
     n = _common_length(tuple(source.array for source in sources), axes)
     cut = split(n, BLOCKS_PER_WORKER * workers if blocks is None else blocks, overlap)
     output = None if out is None else Output(out, axes[0], n, cut)
+    if progress:
+        load_bar()  # before anything runs
     shipment = crew.ship(fn)
     if output is not None:
         output.check_against(sources, axes, overlap)
@@ -188,39 +191,9 @@ def map_blocks(
     ahead = 2 * BLOCKS_PER_WORKER * workers
     if output is None:
         results = pool._in_order(submit, cut, ahead)
-        return _with_progress(results, len(cut)) if progress else results
+        return with_progress(results, len(cut)) if progress else results
     try:
-        _finish(pool, pool._in_order(submit, cut, ahead, wait=True), len(cut) if progress else None)
+        pool._run_all(submit, cut, ahead, progress=progress)
     finally:
         output.release()
     return out
-
-
-def _finish(pool: InterpreterPool, results: Generator[Any], total: int | None) -> None:
-    """Wait until all blocks are written, or nobody writes any more."""
-    try:
-        for _ in results if total is None else _with_progress(results, total):
-            pass
-    except KeyboardInterrupt:
-        if results.gi_suspended:  # type: ignore[attr-defined, unused-ignore] # it came between two results
-            pool._crew.interrupt()
-        raise
-    finally:
-        results.close()
-
-
-def _with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
-    except ImportError as exc:
-        raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
-
-    def shown() -> Iterator[Any]:
-        with tqdm(total=total, unit="block") as bar:
-            for result in results:
-                bar.update()
-                if bar.n == total:
-                    bar.refresh()  # whoever counts the blocks does not ask for more
-                yield result
-
-    return shown()

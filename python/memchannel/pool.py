@@ -10,12 +10,13 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memchannel import _worker
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
+from memchannel._progress import with_progress
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
 
 if TYPE_CHECKING:
@@ -261,23 +262,32 @@ class InterpreterPool(Executor):
         tasks: Iterable[Any],
         ahead: int | None,
         end: float | None = None,
-        *,
-        wait: bool = False,
-    ) -> Generator[Any]:
+    ) -> Iterator[Any]:
         """Submit now, at most `ahead` of what was taken, and give the results as they are asked for.
 
-        On an error what is queued is cancelled; with `wait` what runs is waited for, so that nobody has the
-        arguments any more.
+        On an error what is queued is cancelled.
         """
-        remaining = iter(tasks)
         futures: deque[Future[Any]] = deque()
         try:
-            futures.extend(map(submit, itertools.islice(remaining, ahead)))
+            return self._results(futures, submit, iter(tasks), ahead, end)
         except BaseException:
-            self._give_up(futures, wait)
+            self._give_up(futures)
             raise
 
-        def results() -> Generator[Any]:
+    def _results(
+        self,
+        futures: deque[Future[Any]],
+        submit: Callable[[Any], Future[Any]],
+        remaining: Iterator[Any],
+        ahead: int | None,
+        end: float | None = None,
+        *,
+        wait: bool = False,
+    ) -> Iterator[Any]:
+        """Do what `_in_order` says, but leave it to the caller to give up `futures` before the first result."""
+        futures.extend(map(submit, itertools.islice(remaining, ahead)))
+
+        def results() -> Iterator[Any]:
             try:
                 while futures:
                     # Popped once it is done, so that nothing holds the result but whoever asked for it.
@@ -294,7 +304,23 @@ class InterpreterPool(Executor):
 
         return results()
 
-    def _give_up(self, futures: deque[Future[Any]], wait: bool) -> None:
+    def _run_all(
+        self, submit: Callable[[Any], Future[Any]], tasks: list[Any], ahead: int, *, progress: bool
+    ) -> None:
+        """Run the tasks, and come back when nobody has anything of them, in whatever way that ends."""
+        futures: deque[Future[Any]] = deque()
+        try:
+            results = self._results(futures, submit, iter(tasks), ahead, wait=True)
+            for _ in with_progress(results, len(tasks)) if progress else results:
+                pass
+        except KeyboardInterrupt:
+            if futures:  # it came between two results
+                self._crew.interrupt()
+            raise
+        finally:
+            self._give_up(futures, wait=True)
+
+    def _give_up(self, futures: deque[Future[Any]], wait: bool = False) -> None:
         """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
         if not futures:
             return
