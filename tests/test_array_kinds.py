@@ -262,8 +262,8 @@ def test_a_buffer_that_is_gone(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: (ctypes.c_void_p * 2)(), r"cannot send 'c_void_p_Array_2'.*format '<P'.*MemChannel"),
-        (lambda: memoryview(bytes(16)).cast("P"), r"cannot send 'memoryview'.*format 'P'.*MemChannel"),
+        (lambda: (ctypes.c_void_p * 2)(), r"'c_void_p_Array_2' cannot be.*format '<P'.*MemChannel"),
+        (lambda: memoryview(bytes(16)).cast("P"), r"'memoryview' cannot be.*format 'P'.*MemChannel"),
         (lambda: (ctypes.py_object * 2)(), "Python objects belong to one interpreter"),
     ],
 )

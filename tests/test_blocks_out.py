@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import Task, wait_until
+from channel_support import Task, run_script, wait_until
 from memchannel import InterpreterPool
 from memchannel.memory import WritableBlock
 
@@ -141,14 +141,52 @@ def test_ctrl_c_interrupts_the_blocks_and_waits_for_them(progress):
         while True:
             time.sleep(0.001)
 
+    def interrupt_the_wait():
+        ready.recv(), ready.recv()
+        wait_until(lambda: any(wait.operation == "result" for wait in memchannel.dump_waits()))
+        os.kill(os.getpid(), signal.SIGINT)
+
     with InterpreterPool(2) as pool:
         for _ in range(2):
-            ending = Task(lambda: (ready.recv(), ready.recv(), os.kill(os.getpid(), signal.SIGINT)))
+            ending = Task(interrupt_the_wait)
             with pytest.raises(KeyboardInterrupt):
                 pool.map_blocks(job, np.arange(64.0), blocks=64, out=out, progress=progress)
             ending.result()
             WritableBlock(out)  # nobody has it any more
         assert pool.map_blocks(np.negative, np.arange(64.0), out=out) is out
+
+
+def test_ctrl_c_at_any_moment():
+    source = """
+import os, signal, threading, time
+import memchannel, numpy as np
+from memchannel import InterpreterPool
+from memchannel.memory import WritableBlock
+
+def job(block, ready):
+    ready.send(None)
+    while True:
+        time.sleep(0.001)
+
+def interrupt(ready, pause):
+    ready.recv()
+    time.sleep(pause)  # amid whatever the main thread is at
+    os.kill(os.getpid(), signal.SIGINT)
+
+out = memchannel.zeros(64)
+for attempt in range(20):
+    ready = memchannel.Channel()
+    thread = threading.Thread(target=interrupt, args=(ready, attempt * 0.0002))
+    with InterpreterPool(2) as pool:
+        thread.start()
+        try:
+            pool.map_blocks(lambda block: job(block, ready), np.arange(64.0), blocks=64, out=out)
+        except KeyboardInterrupt:
+            WritableBlock(out)  # nobody has it any more
+            print("interrupted", attempt)
+        thread.join()
+"""
+    assert run_script(source) == "".join(f"interrupted {attempt}\n" for attempt in range(20))
 
 
 # ---- memory that out has in common with the arrays

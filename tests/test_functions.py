@@ -94,6 +94,21 @@ def test_by_reference(obj: Any, expected: bool) -> None:
     assert by_reference(obj) is expected
 
 
+def test_a_module_that_nobody_imported_yet_is_imported() -> None:
+    source = """
+        import sys
+        import numpy as np
+        from memchannel.codecs.functions import by_reference
+        kept = np.recarray
+        sys.modules.pop("numpy.rec", None)
+        class Stray:
+            pass
+        Stray.__module__ = "no.such.module"
+        print(by_reference(kept), by_reference(Stray))
+    """
+    assert run_program(source) == "True False\n"
+
+
 def test_a_name_that_means_something_else_now_goes_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     before = double
     monkeypatch.setattr("run_tasks.double", lambda value: value * 3)

@@ -38,7 +38,9 @@ from memchannel.memory import array, empty, zeros
 from memchannel.statistics import dump_waits, stats
 
 if _TYPE_CHECKING:
-    from memchannel import images, interpreters, testing
+    from memchannel import images as images
+    from memchannel import interpreters as interpreters
+    from memchannel import testing as testing
     from memchannel.arrayview import ArrayView
     from memchannel.pool import BrokenInterpreterPool, InterpreterPool
 

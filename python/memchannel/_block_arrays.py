@@ -1,4 +1,4 @@
-"""What `map_blocks` splits and fills: arrays lent block by block, and the array that results are written to."""
+"""What `map_blocks` splits and fills: arrays lent block by block, and the array that results go to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
     Raises
     ------
     TypeError
-        It is no array, or one of strings of any length, whose memory lies in several places.
+        It is no array.
     """
 
     def __init__(self, obj: object) -> None:
@@ -49,8 +49,8 @@ class Source:
                 self._items = [np.asarray(obj)]
             else:
                 self._payload, self._items = prepared[0], list(prepared[1])
-        if self._payload is not None and pickle.loads(self._payload)[0] == "text":
-            raise TypeError("map_blocks() cannot split an array of StringDType: give it as dtype 'U' or 'S'")
+        if self._payload is not None and pickle.loads(self._payload)[0] == "text":  # cut, then copied
+            self._payload, self._items = None, [np.asarray(obj)]
         self.array: NDArray[Any] = self._items[0]
 
     def lend(self, crew: Crew) -> None:
@@ -86,7 +86,7 @@ class Output:
         The array does not fit.
     """
 
-    def __init__(self, array: NDArray[Any], axis: int, n: int, blocks: list[Block]) -> None:
+    def __init__(self, array: Any, axis: int, n: int, blocks: list[Block]) -> None:
         import numpy as np
 
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
@@ -151,10 +151,10 @@ def _check_cover(n: int, blocks: list[Block]) -> None:
     for start, stop in [*sorted((block.start, block.stop) for block in blocks), (n, n)]:
         if start < at:
             raise ValueError(
-                f"blocks overlap at {start}:{min(at, stop)}: with out= each must be written by one worker only"
+                f"blocks overlap at {start}:{min(at, stop)}: with out= only one worker may write to each part"
             )
         if start > at:
-            raise ValueError(f"no block writes {at}:{start} of out; with out= blocks must cover the whole axis")
+            raise ValueError(f"no block writes {at}:{start} of out; with out= blocks cover the whole axis")
         at = stop
 
 
@@ -179,7 +179,7 @@ def stored(result: Any, out: NDArray[Any]) -> None:
     import numpy as np
 
     if isinstance(result, np.ma.MaskedArray):
-        raise TypeError("the result is a masked array, and out has no place for the mask: return .filled(...)")
+        raise TypeError("the result is a masked array, and out has no place for its mask: return .filled()")
     array = np.asarray(result)
     if array.shape != out.shape:
         raise ValueError(f"the result has shape {array.shape}, its block of out has {out.shape}")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from memchannel import _core, interpreters
 from memchannel._future import TaskFuture, stop_collector
+from memchannel._interrupts import interrupts_deferred
 from memchannel._worker import LEND_FROM, Parts, WorkerSetup
 from memchannel.codecs.functions import by_reference, dump_function
 from memchannel.exceptions import restore
@@ -143,7 +144,8 @@ class Crew:
 
     def _start_worker(self) -> None:
         try:
-            self._start_thread()
+            with interrupts_deferred():  # a thread that has started is in the list
+                self._start_thread()
         except (RuntimeError, MemoryError) as exc:  # no more threads, says the system
             self.unstarted = True
             self.break_down(exc, len(self._threads))

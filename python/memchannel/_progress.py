@@ -20,6 +20,7 @@ def load_bar() -> Any:
         from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
     except ImportError as exc:
         raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
+    tqdm.get_lock()  # which imports multiprocessing, once
     return tqdm
 
 

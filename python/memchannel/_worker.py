@@ -96,7 +96,8 @@ def describe(exc: BaseException, *unsent: object) -> ExceptionSnapshot:
     """
     if unsent and isinstance(exc, UNPICKLABLE):
         part = unpicklable_part(unsent[0])
-        error = pickle.PicklingError(f"the result of type {type(unsent[0]).__name__!r} cannot be sent: {part or exc}")
+        kind = type(unsent[0]).__name__
+        error = pickle.PicklingError(f"the result of type {kind!r} cannot be sent: {part or exc}")
         error.__cause__ = exc
         exc = error
     taken = snapshot(exc)

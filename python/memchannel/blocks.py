@@ -174,7 +174,6 @@ def map_blocks(
     shipment = crew.ship(fn)
     if output is not None:
         output.check_against(sources, axes, overlap)
-        output.claim()
     for source in sources:
         source.lend(crew)
     wrapper = (_name_of(call_block), shipment.name)
@@ -193,6 +192,7 @@ def map_blocks(
         results = pool._in_order(submit, cut, ahead)
         return with_progress(results, len(cut)) if progress else results
     try:
+        output.claim()
         pool._run_all(submit, cut, ahead, progress=progress)
     finally:
         output.release()

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core, images
 from memchannel._setup import current_settings
-from memchannel.run import RunResult, call_soon, run
+from memchannel.run import RunResult, call_soon, interpreter_id, run
 
 if sys.version_info >= (3, 14):
     from concurrent.interpreters import Interpreter
@@ -329,8 +329,10 @@ def is_running(interpreter: Interpreter) -> bool:
     ------
     InterpreterNotFoundError
         It was closed.
+    TypeError
+        It is no interpreter.
     """
-    return bool(_interpreters.is_running(interpreter.id))
+    return bool(_interpreters.is_running(interpreter_id(interpreter, "is_running")))
 
 
 def running() -> list[Interpreter]:
@@ -367,6 +369,8 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
         It is running, or a daemon thread of its own is, or one that the `_thread` module started.
     InterpreterNotFoundError
         It was closed.
+    TypeError
+        It is no interpreter, or `timeout` is no number.
     ValueError, OverflowError
         `timeout` is negative or nan, or too large.
 
@@ -392,7 +396,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
 
 
 def _refuse_busy(interpreter: Interpreter) -> None:
-    number = interpreter.id
+    number = interpreter_id(interpreter, "close")
     if number == _interpreters.get_main()[0]:
         raise RuntimeError("the main interpreter ends with the process: it cannot be closed")
     if number in _parked_ids():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import os
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from memchannel import _worker
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
+from memchannel._interrupts import interrupts_deferred
 from memchannel._progress import with_progress
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
+from memchannel.errors import RemoteTraceback
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -284,8 +287,13 @@ class InterpreterPool(Executor):
         *,
         wait: bool = False,
     ) -> Iterator[Any]:
-        """Do what `_in_order` says, but leave it to the caller to give up `futures` before the first result."""
-        futures.extend(map(submit, itertools.islice(remaining, ahead)))
+        """Do what `_in_order` says; until the first result it is the caller's to give up `futures`.
+
+        With `wait` no task is left out of that, whenever Ctrl-C comes.
+        """
+        guard = interrupts_deferred if wait else contextlib.nullcontext
+        with guard():
+            futures.extend(map(submit, itertools.islice(remaining, ahead)))
 
         def results() -> Iterator[Any]:
             try:
@@ -293,11 +301,12 @@ class InterpreterPool(Executor):
                     # Popped once it is done, so that nothing holds the result but whoever asked for it.
                     result = _result(futures, end)
                     if ahead is not None:
-                        futures.extend(map(submit, itertools.islice(remaining, 1)))
+                        with guard():
+                            futures.extend(map(submit, itertools.islice(remaining, 1)))
                     yield result
                     del result
-            except KeyboardInterrupt:
-                self._crew.interrupt()
+            except KeyboardInterrupt as exc:
+                self._interrupt_for(exc)
                 raise
             finally:
                 self._give_up(futures, wait)
@@ -313,21 +322,27 @@ class InterpreterPool(Executor):
             results = self._results(futures, submit, iter(tasks), ahead, wait=True)
             for _ in with_progress(results, len(tasks)) if progress else results:
                 pass
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as exc:
             if futures:  # it came between two results
-                self._crew.interrupt()
+                self._interrupt_for(exc)
             raise
         finally:
             self._give_up(futures, wait=True)
+
+    def _interrupt_for(self, exc: KeyboardInterrupt) -> None:
+        """Interrupt all workers, unless it was a worker that raised it."""
+        if not isinstance(exc.__cause__, RemoteTraceback):
+            self._crew.interrupt()
 
     def _give_up(self, futures: deque[Future[Any]], wait: bool = False) -> None:
         """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
         if not futures:
             return
-        for future in futures:
-            future.cancel()
         crew = self._crew
-        crew.discard_cancelled()
+        with interrupts_deferred():
+            for future in futures:
+                future.cancel()
+            crew.discard_cancelled()
         if wait:
             try:
                 crew.wait_dropped(futures)

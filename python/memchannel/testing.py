@@ -164,8 +164,8 @@ def growth(
     --------
     >>> from memchannel.testing import growth
     >>> kept = []
-    >>> "memory blocks" in growth(lambda: kept.append(object()))
-    True
+    >>> growth(lambda: kept.append(object()), counters={"kept": lambda: len(kept)})["kept"]
+    [1, 1, 1, 1, 1]
     """
     if repeat < 1:
         raise ValueError(f"repeat must be at least 1, not {repeat}")

@@ -260,8 +260,8 @@ Ref call(const Worker& worker, const Message& message) {
 Message describe_exception(const Worker& worker, Ref result) {
     Ref error = Ref::steal(PyErr_GetRaisedException());
     PyObject* const given[] = {error.get(), result.get()};
-    Ref description = error ? Ref::steal(PyObject_Vectorcall(worker.describe, given, result ? 2 : 1, nullptr))
-                            : Ref();
+    Ref description =
+        error ? Ref::steal(PyObject_Vectorcall(worker.describe, given, result ? 2 : 1, nullptr)) : Ref();
     if (!description) throw PythonError();
     return encode_task(worker.state, description.get(), worker.terms(), worker.lend_from);
 }

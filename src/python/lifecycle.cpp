@@ -42,7 +42,8 @@ bool has_other_threads() noexcept {
 }
 
 // CPython aborts the process where threads are left that it did not wait for (Python/pylifecycle.c,
-// Py_EndInterpreter: "not the last thread"): those that the _thread module started. Nothing tells of their end.
+// Py_EndInterpreter: "not the last thread"): those that the _thread module started. Nothing tells of their
+// end.
 void await_other_threads() noexcept {
     timespec pause{0, 100'000};
     while (has_other_threads()) {

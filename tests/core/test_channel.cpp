@@ -403,4 +403,25 @@ FLAVOUR_TEST(drain_takes_all_and_lets_the_waiting_senders_in) {
     CHECK_EQ(channel->size(), threads.size());
 }
 
+FLAVOUR_TEST(extract_takes_those_meant_leaves_the_order_and_lets_the_waiting_senders_in) {
+    Handle<Channel> channel = make_channel(capacity);
+    const OwnerId who = new_id();
+    const std::size_t full = places(capacity);
+    for (std::size_t i = 0; i < full; ++i) CHECK_EQ(send_number(*channel, who, i), Status::ok);
+    std::vector<std::thread> threads;
+    if (capacity != unlimited && capacity != 0) {
+        threads.emplace_back([&] { CHECK_EQ(send_number(*channel, who, full), Status::ok); });
+        until_waiting(*channel, 0, 1);
+    }
+    CHECK_EQ(channel->extract([](const Message&) { return false; }).size(), 0u);
+    MessageQueue even = channel->extract([](const Message& message) { return number_of(message) % 2 == 0; });
+    for (auto& thread : threads) thread.join();
+    CHECK_EQ(even.size(), (full + 1) / 2);
+    for (std::size_t i = 0; i < full; i += 2) CHECK_EQ(number_of(even.pop()), i);
+    MessageQueue rest = channel->drain();
+    CHECK_EQ(rest.size(), full / 2 + threads.size());
+    for (std::size_t i = 1; i < full; i += 2) CHECK_EQ(number_of(rest.pop()), i);
+    for (std::size_t i = 0; i < threads.size(); ++i) CHECK_EQ(number_of(rest.pop()), full);
+}
+
 int main(int count, char** arguments) { return check::run(count, arguments); }

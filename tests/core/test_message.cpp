@@ -39,6 +39,28 @@ TEST(an_empty_message_is_false_and_a_made_one_true) {
     CHECK(!message);
 }
 
+// Whoever waits for a rider to be told may count on the leases having gone home.
+TEST(leases_end_before_riders) {
+    class Witness final : public Transferable {
+       public:
+        explicit Witness(Tally& tally) noexcept : tally_(tally) {}
+        void packed(Side) noexcept override {}
+        void unpacked(Side) noexcept override { seen = tally_.destroyed.load(); }
+        long seen = -1;
+
+       private:
+        Tally& tally_;
+    };
+    host();
+    Tally tally;
+    const auto witness = Handle<Witness>::adopt(new Witness(tally));
+    Message message = Message::make(1, 0, 2);
+    for (Lease*& lease : message.leases()) lease = counted(tally).release();
+    message.add_rider(Handle<Witness>(witness), Side::recv);
+    message.reset();
+    CHECK_EQ(witness->seen, 2);
+}
+
 TEST(header_and_leases_do_not_overlap) {
     host();
     for (const std::size_t leases : {0u, 1u, 3u, 100u}) {

@@ -8,6 +8,7 @@ of one process search the same `sys.path`, so what is importable here by name is
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import linecache
 import os
@@ -89,6 +90,16 @@ def _reachable(name: str) -> bool:
     return answers[name]
 
 
+def _imported(name: str) -> types.ModuleType | None:
+    """Import a module as pickle does (Modules/_pickle.c, save_global): numpy.rec is not before its use."""
+    if name not in sys.modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # whatever it raises, there is no such module
+            return None
+    return sys.modules.get(name)
+
+
 def by_reference(obj: Any) -> bool:
     """Whether another interpreter gets this function or class by importing its module.
 
@@ -100,9 +111,7 @@ def by_reference(obj: Any) -> bool:
     name = getattr(obj, "__module__", None)
     if name is None or name in _MAIN:
         return False
-    found: Any = sys.modules.get(name)
-    if found is None:
-        return False
+    found: Any = _imported(name)
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is obj and _reachable(name)

@@ -1,0 +1,165 @@
+"""Threads that a worker's function leaves behind, and threads and interpreters that cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+
+from channel_support import run_script
+
+LEAVE = """
+import sys, _thread, time
+import memchannel
+from memchannel import Channel, InterpreterPool, interpreters
+
+started, leave = Channel(), Channel()
+
+def start_one(started, leave):
+    import _thread
+
+    def stay():
+        started.send(1)
+        leave.recv()
+
+    _thread.start_new_thread(stay, ())
+"""
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_pool_ends_though_a_task_left_a_thread(reuse):
+    source = f"""{LEAVE}
+with InterpreterPool(1, packages=None, reuse={reuse}) as pool:
+    pool.submit(start_one, started, leave).result()
+    started.recv()
+print(len(interpreters.list_all()))
+leave.send(None)
+"""
+    assert run_script(source) in {"1\n", "2\n"}
+
+
+def test_close_names_what_runs_and_works_once_that_is_over():
+    source = f"""{LEAVE}
+interpreter = interpreters.create(packages=None)
+interpreters.run(interpreter, start_one, started=started, leave=leave).check()
+started.recv()
+try:
+    interpreters.close(interpreter)
+except RuntimeError as exc:
+    print(exc)
+leave.send(None)
+while True:
+    try:
+        interpreters.close(interpreter)
+        break
+    except RuntimeError:
+        time.sleep(0.01)
+print(len(interpreters.list_all()))
+"""
+    text, left = run_script(source).splitlines()
+    assert "started by the _thread module" in text
+    assert left == "1"
+
+
+@pytest.mark.parametrize("end", ["del interpreter", "pass", "sys.exit(0)"])
+def test_the_process_ends_though_a_thread_is_left(end):
+    source = f"""{LEAVE}
+interpreter = interpreters.create(packages=None)
+interpreters.run(interpreter, start_one, started=started, leave=leave).check()
+started.recv()
+leave.send(None)  # it ends at some time during the end of the process
+print("end", flush=True)
+{end}
+"""
+    assert run_script(source) == "end\n"
+
+
+def test_a_worker_whose_thread_cannot_start_is_named():
+    source = """
+import threading
+from memchannel import Channel, InterpreterPool, interpreters
+from memchannel.pool import BrokenInterpreterPool
+real = threading.Thread.start
+
+def start(thread):
+    if thread.name.endswith("_1"):
+        raise RuntimeError("can't start new thread")
+    real(thread)
+
+threading.Thread.start = start
+started, go = Channel(), Channel()
+
+def wait(started, go):
+    started.send(None)
+    return go.recv()
+
+with InterpreterPool(2, packages=None, name="crowd") as pool:
+    first = pool.submit(wait, started, go)
+    started.recv()
+    try:
+        second = pool.submit(pow, 2, 3)
+        second.result()
+    except BrokenInterpreterPool as exc:
+        print(exc)
+    go.send("done")
+    print(first.result())
+print(len(interpreters.list_all()), len(interpreters._parked))
+"""
+    text, first, counts = run_script(source).splitlines()
+    assert text == "worker 1 of pool 'crowd' could not start: can't start new thread"
+    assert first == "done"
+    assert counts == "1 0"  # those of the others are not kept
+
+
+def test_more_workers_than_the_memory_allows():
+    pytest.importorskip("resource")
+    source = """
+import resource
+from memchannel import Channel, InterpreterPool, interpreters
+from memchannel.pool import BrokenInterpreterPool
+
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+go = Channel()
+unlimited = resource.RLIM_INFINITY
+pool = InterpreterPool(500, packages=None, name="crowd")
+pool.submit(int).result()
+resource.setrlimit(resource.RLIMIT_AS, (used() + (120 << 20), unlimited))
+futures = []
+try:
+    for _ in range(500):
+        futures.append(pool.submit(go.recv, timeout=60))
+    for future in futures:
+        future.exception()
+    futures[-1].result()
+except (BrokenInterpreterPool, MemoryError) as exc:
+    text = str(exc)
+resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+for _ in futures:
+    go.send(None)
+pool.shutdown()
+print(text.startswith("worker "), "of pool 'crowd' could not start: " in text)
+print(len(interpreters.list_all()))
+"""
+    assert run_script(source).splitlines() == ["True True", "1"]
+
+
+def test_modules_of_the_package_are_there_without_their_import():
+    source = """
+import sys
+import memchannel
+names = ["images", "interpreters", "testing"]
+print([name for name in names if f"memchannel.{name}" in sys.modules])
+print([name in dir(memchannel) for name in names])
+print([getattr(memchannel, name).__name__ for name in names])
+try:
+    memchannel.nothing
+except AttributeError as exc:
+    print(exc)
+"""
+    assert run_script(source).splitlines() == [
+        "[]",
+        "[True, True, True]",
+        "['memchannel.images', 'memchannel.interpreters', 'memchannel.testing']",
+        "module 'memchannel' has no attribute 'nothing'",
+    ]
