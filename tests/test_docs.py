@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import re
 import subprocess
 import sys
@@ -21,28 +19,43 @@ MODULES = sorted(
 )
 
 
+# Each in a process of its own: examples show counts of the whole process.
+RUN = """
+import doctest, importlib, sys
+if sys.argv[1].endswith(".md"):
+    failed, attempted = doctest.testfile(sys.argv[1], module_relative=False, optionflags=doctest.ELLIPSIS)
+else:
+    failed, attempted = doctest.testmod(importlib.import_module(sys.argv[1]))
+sys.exit(failed or not attempted)
+"""
+
+
+def run_python(*arguments: str | Path, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page(page: Path, tmp_path: Path) -> None:
     """Each page is one session: what a block defines, the later ones use."""
-    text = page.read_text()
-    blocks = BLOCK.findall(text)
+    blocks = BLOCK.findall(page.read_text())
     assert blocks, "a page without an example"
     plain = [block for block in blocks if ">>> " not in block]
     if plain:
         script = tmp_path / "example.py"
         script.write_text("\n".join(plain))
-        done = subprocess.run(
-            [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        run_python(script, folder=tmp_path)
     if len(plain) < len(blocks):
-        failed, attempted = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
-        assert failed == 0
-        assert attempted > 0
+        run_python("-c", RUN, page, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstrings(name: str) -> None:
-    failed, attempted = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
-    assert failed == 0
-    assert attempted > 0
+def test_docstrings(name: str, tmp_path: Path) -> None:
+    run_python("-c", RUN, name.removesuffix(".__init__"), folder=tmp_path)

@@ -144,7 +144,7 @@ void Channel::take_more(std::vector<Message>& messages, std::size_t count) noexc
             return;
         }
     } catch (const std::bad_alloc&) {
-        // Fewer than there might be: what was not taken is still queued.
+        // Harmless, fewer than there might be: what was not taken is still queued.
     }
 }
 

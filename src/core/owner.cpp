@@ -212,7 +212,7 @@ void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
     try {
         std::thread([this] { reap(); }).detach();
     } catch (const std::system_error&) {
-        // No thread to be had now: the work stays queued and the next ended lease tries again.
+        // Harmless, no thread to be had now: the work stays queued and the next ended lease tries again.
         reaper_running_ = false;
     }
 }

@@ -279,6 +279,7 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
             succeeded = true;
         }
     } catch (const PythonError&) {
+        succeeded = false;
     }
     if (!succeeded) outcome = describe_exception(worker, std::move(result));
     if (worker.channel.size() == 0) blas.leave();  // before anybody knows the result

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <ctime>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,7 @@ void end_interpreter(Ending& ending) noexcept {
         registry().waiters.end(ending.interpreter);
         registry().channels.end_interpreter(ending.interpreter);
     } catch (const std::bad_alloc&) {
-        // Associations stay on the books of channels; no memory is touched by that.
+        // Harmless: associations stay on the books of channels; no memory is touched by that.
     }
     registry().callbacks.clear(ending.interpreter);
     registry().owners.end(*owner, ending.interpreter == 0);
@@ -185,9 +186,9 @@ bool begin_interpreter(PyObject* module, ModuleState& state) noexcept {
         state.owner = &registry().owners.enroll(id, interpreter);
         state.generation = registry().generation;
         if (!first) return true;
-        auto* const ending = new Ending{id, interpreter, {}};
+        auto ending = std::make_unique<Ending>(id, interpreter);
         if (id != 0 && !ending->anchor.make(interpreter)) throw std::bad_alloc();
-        return arrange_end(*ending);
+        return arrange_end(*ending.release());  // a callback may have it already
     });
 }
 
