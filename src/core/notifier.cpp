@@ -35,6 +35,7 @@ Waiter* Notifier::next() noexcept {
     } else if (!armed_) {
         armed_ = true;
         std::uint64_t count;
+        // It never blocks (EFD_NONBLOCK). NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
         while (read(fd_, &count, sizeof count) < 0 && errno == EINTR) {
         }
     }

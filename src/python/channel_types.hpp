@@ -20,13 +20,13 @@ Ref make_end(ModuleState& state, Handle<Channel> channel, Side side);
 Ref take_end(ModuleState& state, Channel& channel, Side side);
 
 // Module functions.
-PyObject* open_end(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
+PyObject* open_end(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _task_channel(name) -> a Channel for tasks: deferred release, and idle workers are served last come, first
 // served
 PyObject* task_channel(PyObject* module, PyObject* name);
 // _lend(channel, array) -> a read-only array over the same memory, under a lease of its own
-PyObject* lend(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
-PyObject* select_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords);
+PyObject* lend(PyObject* module, PyObject* const* values, Py_ssize_t given);
+PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t given, PyObject* keywords);
 
 bool add_channel_types(PyObject* module, ModuleState& state) noexcept;
 

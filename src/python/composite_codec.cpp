@@ -19,7 +19,7 @@ struct CompositeHeader {
 };
 
 struct PartHeader {
-    PartKind kind;
+    PartKind kind = PartKind::array;
     std::uint8_t side;      // ends
     std::uint8_t as_class;  // ends: the codec of the class it was sent as, or 0
     std::uint32_t index;    // of the lease, or of the rider

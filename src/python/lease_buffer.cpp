@@ -60,13 +60,14 @@ bool is_mmap(PyObject* object) noexcept {
 // would get SIGBUS (madvise(2), MADV_POPULATE_READ; write(2) on kernels before 5.14).
 bool readable(const void* byte) noexcept {
     const auto page_size = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto page = reinterpret_cast<std::uintptr_t>(byte) & ~(page_size - 1);
+    const auto beyond = reinterpret_cast<std::uintptr_t>(byte) & (page_size - 1);
+    char* const page = const_cast<char*>(static_cast<const char*>(byte)) - beyond;
 #ifdef MADV_POPULATE_READ
     constexpr int populate_read = MADV_POPULATE_READ;
 #else
     constexpr int populate_read = 22;
 #endif
-    if (madvise(reinterpret_cast<void*>(page), page_size, populate_read) == 0) return true;
+    if (madvise(page, page_size, populate_read) == 0) return true;
     if (errno == EFAULT) return false;
     int ends[2];
     if (pipe(ends) != 0) return true;  // cannot tell

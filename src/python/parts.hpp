@@ -34,7 +34,7 @@ inline Touched touched_bytes(int ndim, const Py_ssize_t* shape, const Py_ssize_t
 }
 
 LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms, const HeaderSink& sink);
-Ref decode_buffer(ModuleState& state, const std::byte* header, LeaseRef lease);
+Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease);
 
 // For ndarrays only. `write`: the receiver's array is writable; the caller vouches for an exclusive claim.
 LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& terms, const HeaderSink& sink,

@@ -48,7 +48,7 @@ Status send_message(Channel& channel, Message& message, const Patience& patience
         entry.waiter = &waiter;
         entry.message = std::move(message);
         status = park_send(channel, entry, patience.deadline);
-        if (status != Status::ok) message = std::move(entry.message);
+        message = std::move(entry.message);  // empty if it was sent
     } while (status == Status::retry);
     return status;
 }
