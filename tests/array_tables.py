@@ -1,0 +1,66 @@
+"""Tables in docs/arrays.md of what happens to each kind of array, made by sending them.
+
+With MEMCHANNEL_WRITE_TABLES=1 in the environment a test that makes a table writes it instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import memchannel
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "arrays.md"
+
+
+def elements(obj: Any) -> Any:
+    """Return an array over what an object exports, or a copy if it gives none."""
+    if isinstance(obj, np.ndarray):
+        return obj
+    try:
+        return np.asarray(memoryview(obj))
+    except TypeError:
+        exports = hasattr(obj, "__array_interface__") or hasattr(obj, "__array__")
+        return np.asarray(obj) if exports else np.from_dlpack(obj)
+
+
+def outcome(channel: Any, obj: Any) -> str:
+    """Send an object to ourselves; say by address and by the count of copied bytes what happened."""
+    copied = memchannel.stats().bytes_copied
+    try:
+        channel.send(obj)
+    except (TypeError, BufferError) as exc:
+        return f"refused ({type(exc).__name__})"
+    got = channel.recv()
+    copied = memchannel.stats().bytes_copied - copied
+    place = elements(obj)  # kept, so that no copy can be made where it was
+    if isinstance(got, memchannel.CrossInterpreterView):
+        with got:
+            where: Any = got.obj
+            where = where.address
+    else:
+        where = elements(got).__array_interface__["data"][0]
+    same = where == place.__array_interface__["data"][0]
+    if isinstance(got, np.ma.MaskedArray) and copied:
+        return f"zero copy, mask copied ({type(got).__name__})"
+    return f"{'zero copy' if same and not copied else 'copy'} ({type(got).__name__})"
+
+
+def check_table(name: str, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Compare outcomes, by row and column, with the table of that name in the document, or write it."""
+    columns = list(next(iter(rows.values())))
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines += [f"| {row} | {' | '.join(cells[one] for one in columns)} |" for row, cells in rows.items()]
+    table = "\n".join(lines)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    match = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- end -->", text, re.DOTALL)
+    assert match is not None, f"{DOCUMENT} has no table {name!r}"
+    if os.environ.get("MEMCHANNEL_WRITE_TABLES"):
+        DOCUMENT.write_text(text[: match.start(1)] + table + text[match.end(1) :], encoding="utf-8")
+    else:
+        assert match[1] == table, "run with MEMCHANNEL_WRITE_TABLES=1 to write what is so now"
