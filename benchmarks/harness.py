@@ -106,8 +106,17 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "debug": bool(sysconfig.get_config_var("Py_DEBUG")),
         "memchannel": memchannel.__version__,
+        "commit": _commit(),
         **packages,
     }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def per_operation(operation: Callable[[], object], count: int) -> float:

@@ -1,0 +1,148 @@
+"""Arrays: send and receive of an ndarray against np.asarray(memoryview), from 1 KB to 8 GB.
+
+All in one thread of one interpreter, without waiting: what is measured is the hand-over itself. The large
+arrays lie in mappings without pages, so that they fit any machine.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from collections.abc import Callable
+from multiprocessing import shared_memory
+from typing import Any
+
+import numpy as np
+from harness import Benchmark, per_operation
+
+import memchannel
+
+bench = Benchmark("arrays", __doc__)
+
+SIZES = {"1 KB": 2**10, "1 MB": 2**20, "1 GB": 2**30, "8 GB": 2**33}
+
+
+def mapping(nbytes: int) -> mmap.mmap:
+    """Map memory whose pages do not exist yet."""
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+
+
+class Sparse:
+    """Memory without pages that is no file's as far as anybody can see: that of a mapped file is checked."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.mapping = mapping(nbytes)
+        where = np.frombuffer(self.mapping, "u1").ctypes.data
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (nbytes // 8,),
+            "typestr": "<f8",
+            "data": (where, False),
+        }
+
+
+def sparse(nbytes: int) -> Any:
+    """Make an array of float64 over such memory."""
+    return np.asarray(Sparse(nbytes))
+
+
+def handing_over(array: Any, **options: Any) -> Callable[[], object]:
+    """Send an array and receive it."""
+    channel: Any = memchannel.ArrayChannel()
+    send, recv = channel.send, channel.recv
+
+    def hand_over() -> None:
+        send(array)
+        recv(**options)
+
+    return hand_over
+
+
+def asarray_of(array: Any) -> Callable[[], object]:
+    """Make a memoryview, and an array of it."""
+    asarray = np.asarray
+
+    def make() -> None:
+        asarray(memoryview(array))
+
+    return make
+
+
+def out_of_band(array: Any) -> Callable[[], object]:
+    """Pickle with protocol 5 and buffers out of band, and unpickle."""
+
+    def trip() -> None:
+        buffers: list[pickle.PickleBuffer] = []
+        pickle.loads(pickle.dumps(array, 5, buffer_callback=buffers.append), buffers=buffers)
+
+    return trip
+
+
+def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
+    operation()
+    return lambda: per_operation(operation, count)
+
+
+@bench.scenario
+def sizes() -> None:
+    """Compare sizes: the cost does not depend on them."""
+    count = bench.scaled(50_000, 2_000)
+    arrays = {name: sparse(size) for name, size in SIZES.items()}
+    for name, array in arrays.items():
+        bench.compare(
+            f"send + recv, {name}",
+            {
+                "memchannel": _side(handing_over(array), count),
+                "np.asarray(memoryview)": _side(asarray_of(array), count),
+                "pickle 5, out of band": _side(out_of_band(array), count),
+            },
+            against="np.asarray(memoryview)",
+            reach=2.5,
+        )
+    sides = {name: _side(handing_over(array), count) for name, array in reversed(arrays.items())}
+    bench.compare("8 GB against 1 KB", sides, against="1 KB", reach=1.1)
+
+
+@bench.scenario
+def shared_memory_and_rebuild() -> None:
+    """Compare with the way between processes: open a segment by name and lay an array over it."""
+    count = bench.scaled(2_000, 200)
+    segment = shared_memory.SharedMemory(create=True, size=2**20)
+
+    def rebuild() -> None:
+        other = shared_memory.SharedMemory(segment.name)
+        array = np.ndarray((2**17,), "f8", other.buf)
+        del array
+        other.close()
+
+    try:
+        sides = {
+            "memchannel": _side(handing_over(sparse(2**20)), count),
+            "shared_memory": _side(rebuild, count),
+        }
+        bench.compare("against shared_memory, 1 MB", sides, against="shared_memory")
+    finally:
+        segment.close()
+        segment.unlink()
+
+
+@bench.scenario
+def kinds() -> None:
+    """Dtypes and layouts that need more than a number, views without NumPy, masked arrays."""
+    count = bench.scaled(20_000, 1_000)
+    base = sparse(2**20)
+    struct = np.zeros(1000, [("t", "M8[ns]"), ("x", ">f8", (2,))])
+    sides = {
+        "plain": handing_over(base),
+        "reversed": handing_over(base[::-1]),
+        "4-d": handing_over(base.reshape(8, 16, 32, 32)),
+        "structured": handing_over(struct),
+        "as_view": handing_over(base, as_view=True),
+        "of a mapped file, checked": handing_over(np.frombuffer(mapping(2**20), "f8")),
+        "masked": handing_over(np.ma.MaskedArray(base, base == 1)),
+    }
+    bench.compare("kinds", {name: _side(one, count) for name, one in sides.items()}, against="plain")
+
+
+if __name__ == "__main__":
+    bench.main()
