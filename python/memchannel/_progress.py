@@ -20,8 +20,9 @@ def load_bar() -> Any:
         from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
     except ImportError as exc:
         raise ImportError("progress=True needs tqdm: pip install memchannel[progress]") from exc
-    tqdm.get_lock()  # which imports multiprocessing, once
-    return tqdm
+    bar: Any = tqdm
+    bar.get_lock()  # which imports multiprocessing, once
+    return bar
 
 
 def with_progress(results: Iterator[Any], total: int) -> Iterator[Any]:
