@@ -109,6 +109,22 @@ def test_mapped_files_arrive_as_views_of_the_same_pages(mode: Any, tmp_path: Pat
         assert_same(got, part.view(np.ndarray))
 
 
+def test_a_file_truncated_under_its_mapping_is_found_when_it_is_sent(tmp_path: Path) -> None:
+    page = mmap.PAGESIZE
+    (tmp_path / "a").write_bytes(bytes(range(256)) * (4 * page // 256))
+    sent = np.memmap(tmp_path / "a", "u1", "r")
+    received(sent)
+    with open(tmp_path / "a", "r+b") as file:
+        file.truncate(2 * page)
+    for gone in (sent, sent[::-1], sent[page:], memoryview(sent)):
+        with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+            received(gone)
+    with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+        memchannel.MemChannel().send(sent)
+    left = received(sent[: 2 * page])
+    assert left[-1] == 255
+
+
 TEXTS: dict[str, Any] = {
     "plain": np.array(["a", "", "héllo", "\U0001f600" * 40], np.dtypes.StringDType()),
     "missing": np.array(["a", None, "c"], np.dtypes.StringDType(na_object=None)),
