@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ import memchannel
 from channel_support import Neighbour, Task, balanced, run_script, wait_until, waiting
 from memchannel import Channel, MemChannel, RecvChannel, SendChannel, _core, list_all_channels
 
-pytestmark = pytest.mark.usefixtures("balanced")
+pytestmark = pytest.mark.usefixtures("balanced", "no_automatic_collection")
+
+
+@pytest.fixture
+def no_automatic_collection() -> Iterator[None]:
+    """Which collects channels as well, at any allocation."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def channels() -> int:
@@ -186,6 +195,7 @@ del hers, lent
 
 
 def test_garbage_of_one_interpreter_is_collected_in_another(neighbour: Neighbour) -> None:
+    neighbour.do("import gc; gc.disable(); gc.collect()")  # of what other tests left there
     before = channels()
     neighbour.do("c = Channel(); c.send(c); del c")
     assert channels() == before + 1
@@ -194,7 +204,7 @@ def test_garbage_of_one_interpreter_is_collected_in_another(neighbour: Neighbour
     channel: Channel[Any] = Channel()
     channel.send(channel)
     del channel
-    neighbour.do("import gc; gc.collect()")
+    neighbour.do("gc.collect(); gc.enable()")
     assert channels() == before
 
 
