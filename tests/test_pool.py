@@ -332,6 +332,8 @@ def test_other_bad_arguments():
         InterpreterPool(1, initializer=5)
     with pytest.raises(ValueError, match="max_tasks"):
         InterpreterPool(1, max_tasks_per_interpreter=0)
+    with pytest.raises(TypeError, match="float"):
+        InterpreterPool(1, max_tasks_per_interpreter=1.5)
 
 
 def test_no_task_after_shutdown():
@@ -394,6 +396,12 @@ def test_workers_are_replaced_after_so_many_tasks():
     assert seen[0] == seen[1]
     assert seen[2] == seen[3]
     assert len(set(seen)) == 3
+
+
+def test_a_cleaned_interpreter_works_for_the_same_pool_again():
+    with InterpreterPool(1, packages=None, max_tasks_per_interpreter=2) as own:
+        seen = [own.submit(interpreter_id).result(timeout=60) for _ in range(6)]
+    assert len(set(seen)) == 1
 
 
 def test_parked_interpreters_are_used_again():

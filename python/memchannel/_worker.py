@@ -128,9 +128,10 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
     functions: dict[Any, Callable[..., Any]] = {}
     # Channel ids are unique in the process: the setup channel's names this stretch of work.
     _core._arm(setup_channel)
+    done = 0
     while True:
         try:
-            _core._work(
+            done = _core._work(
                 tasks,
                 functions,
                 _resolve,
@@ -144,4 +145,6 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
         except KeyboardInterrupt:
             continue  # aimed at a task that was over already
     _core._disarm(setup_channel)
-    tasks.close()  # parked interpreters hold no end of past pools
+    # At the limit the pool goes on and may take this interpreter again, which could not open a closed end.
+    if done != setup.limit:
+        tasks.close()  # parked interpreters hold no end of past pools

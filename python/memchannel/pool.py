@@ -75,7 +75,7 @@ class InterpreterPool(Executor):
     ValueError
         If a number is out of range.
     TypeError
-        If the initializer is not callable, or `blas_threads` is no integer.
+        If the initializer is not callable, or a number is no integer.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class InterpreterPool(Executor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if max_tasks_per_interpreter is not None and max_tasks_per_interpreter <= 0:
+        if max_tasks_per_interpreter is not None and operator.index(max_tasks_per_interpreter) <= 0:
             raise ValueError("max_tasks_per_interpreter must be >= 1")
         if blas_threads is not None and operator.index(blas_threads) <= 0:
             raise ValueError(f"blas_threads must be >= 1, not {blas_threads}")
