@@ -144,8 +144,7 @@ class Crew:
 
     def _start_worker(self) -> None:
         try:
-            with interrupts_deferred():  # a thread that has started is in the list
-                self._start_thread()
+            self._start_thread()
         except (RuntimeError, MemoryError) as exc:  # no more threads, says the system
             self.unstarted = True
             self.break_down(exc, len(self._threads))
@@ -161,8 +160,9 @@ class Crew:
             thread = threading.Thread(
                 target=_serve, name=f"{self.terms.name}_{number}", args=(self, number), daemon=False
             )
-            thread.start()
-            self._threads.append(thread)
+            with interrupts_deferred():  # a thread that has started is in the list
+                thread.start()
+                self._threads.append(thread)
 
     def setup(self) -> WorkerSetup:
         """Tell what a worker is told before its first task."""
