@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import gc
 import os
 import site
 import sys
 import sysconfig
 import threading
-import time
 import warnings
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -121,16 +119,6 @@ def _own_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if not isinstance(thread, alien)]
 
 
-def _bare_threads() -> int:
-    """Count the threads that were started by the `_thread` module, without `threading`."""
-    for pause in (0.0, 0.001, 0.01, 0.1):  # one that has just ended is counted for a moment yet
-        time.sleep(pause)
-        count = _thread._count() - len(_own_threads())
-        if count <= 0:
-            return 0
-    return count
-
-
 def clean() -> None:
     """Forget what was run here, so that the interpreter is as good as new.
 
@@ -141,12 +129,10 @@ def clean() -> None:
     Raises
     ------
     RuntimeError
-        A thread that was started here is still running.
+        A thread that `threading` started here is still running; who parks looks for others before.
     """
     if threads := _own_threads():
         raise RuntimeError(f"threads are running: {', '.join(threads)}")
-    if bare := _bare_threads():
-        raise RuntimeError(f"threads that the _thread module started are running: {bare}")
     _core._forget_callbacks()
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:

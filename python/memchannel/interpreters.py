@@ -201,7 +201,7 @@ def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
 def _park(interpreter: Interpreter) -> bool:
     """Clean an interpreter and keep it for `create` with ``reuse=True``; False: it cannot be used again."""
     terms = _made.get(interpreter)
-    if terms is None or _exiting.is_set() or is_running(interpreter):
+    if terms is None or _exiting.is_set() or is_running(interpreter) or _threads_left(interpreter.id):
         return False
     source = "__import__('memchannel._setup', fromlist=['clean']).clean()"
     if _interpreters.exec(interpreter.id, source) is not None:
