@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
-from memchannel.codecs.array import loads, prepare
+from memchannel.codecs.array import arrays_of, loads
 from memchannel.memory import WritableBlock
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Source:
     def __init__(self, obj: object) -> None:
         import numpy as np
 
-        prepared: Any = obj if type(obj) is np.ndarray else prepare(obj)
+        prepared: Any = obj if type(obj) is np.ndarray else arrays_of(obj)
         self._payload: bytes | None = None
         self._items: list[Any] = [prepared]
         if isinstance(prepared, tuple):
@@ -49,8 +48,6 @@ class Source:
                 self._items = [np.asarray(obj)]
             else:
                 self._payload, self._items = prepared[0], list(prepared[1])
-        if self._payload is not None and pickle.loads(self._payload)[0] == "text":  # cut, then copied
-            self._payload, self._items = None, [np.asarray(obj)]
         self.array: NDArray[Any] = self._items[0]
 
     def lend(self, crew: Crew) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare"]
+__all__ = ["arrays_of", "decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare"]
 
 
 class _DtypePickler(pickle.Pickler):
@@ -82,13 +82,32 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     Returns
     -------
     numpy.ndarray, or tuple
+        As from `arrays_of`; texts of a StringDType, which has them elsewhere, are copied into two arrays.
+
+    Raises
+    ------
+    TypeError
+        For lists, strings and everything else that holds no array.
+    """
+    prepared = arrays_of(obj)
+    if isinstance(prepared, tuple) or prepared.dtype.num != _STRING_DTYPE:
+        return prepared
+    return _dump_text(prepared)
+
+
+def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
+    """Make an ndarray of what is not exactly one, or the ndarrays that it consists of.
+
+    Returns
+    -------
+    numpy.ndarray, or tuple
         ``(bytes, list)`` for what is more than one array, which `loads` puts together again; for an
         `ArrayView`, what it is made of.
 
     Raises
     ------
     TypeError
-        For lists, strings and everything else that holds no array.
+        As `prepare`.
     """
     if type(obj).__module__ == "memchannel.arrayview":
         description: tuple[Any, ...] = obj._description()  # type: ignore[attr-defined]
@@ -105,8 +124,7 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
         return _dump("recarray", None, [obj.view(np.ndarray)])
     if any(hasattr(obj, f"__arrow_c_{kind}__") for kind in ("array", "stream")) and _null_count(obj):
         return _dump_masked(_masked_arrow(obj))
-    array = _as_array(obj)
-    return _dump_text(array) if array.dtype.num == _STRING_DTYPE else array
+    return _as_array(obj)
 
 
 def _as_array(obj: Any) -> NDArray[Any]:
