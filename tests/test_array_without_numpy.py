@@ -13,7 +13,7 @@ import pytest
 
 import memchannel
 from array_support import assert_same
-from channel_support import RemoteFailure, level_leases
+from channel_support import RemoteFailure, level_leases, run_script
 from memchannel import ArrayChannel, Channel
 from second_interpreter import SecondInterpreter
 
@@ -166,3 +166,33 @@ def test_a_dtype_that_cannot_be_made_here_leaves_its_array_there(monkeypatch: py
     got = channel.recv()
     assert got.ctypes.data == sent.ctypes.data
     assert type(got.dtype.metadata["unit"]) is Unit
+
+
+def test_numpy_whose_import_was_interrupted_is_imported_first() -> None:
+    source = """
+import numpy as np
+from memchannel import ArrayChannel, interpreters
+channel = ArrayChannel()
+channel.send(np.arange(3.0))
+other = interpreters.create()
+result = interpreters.run(other, '''
+import sys
+import numpy._core._multiarray_umath
+
+class Interrupted:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            sys.meta_path.remove(Interrupted)
+            raise KeyboardInterrupt
+
+del sys.modules["numpy"]  # as after an import that was interrupted: what it imported stays
+sys.meta_path.insert(0, Interrupted)
+try:
+    channel.recv()
+except KeyboardInterrupt:
+    print(len(channel))
+''', shared={"channel": channel}, capture_output=True)
+print(result.check().stdout)
+"""
+    assert run_script(source).split() == ["1"]

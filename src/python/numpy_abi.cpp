@@ -8,11 +8,8 @@ namespace {
 
 constexpr unsigned int abi_2 = 0x02000000;  // NPY_ABI_VERSION of NumPy 2.x
 
-NumpyTable* fetch(NumpyTable*& slot) noexcept {
-    if (slot) return slot;
-    Ref module = Ref::steal(PyImport_ImportModule("numpy._core._multiarray_umath"));
-    Ref capsule = module ? attribute(module.get(), "_ARRAY_API") : Ref();
-    void** const api = capsule ? static_cast<void**>(PyCapsule_GetPointer(capsule.get(), nullptr)) : nullptr;
+NumpyTable* fetch(NumpyTable*& slot, PyObject* capsule) noexcept {
+    void** const api = static_cast<void**>(PyCapsule_GetPointer(capsule, nullptr));
     if (!api) return nullptr;
     const unsigned int version = reinterpret_cast<unsigned int (*)()>(api[0])();
     if (version >> 24 != abi_2 >> 24) {
@@ -32,20 +29,23 @@ NumpyTable* fetch(NumpyTable*& slot) noexcept {
     return slot = table;
 }
 
+// Not PyImport_GetModule, which waits for other threads' imports and can be interrupted.
+Ref listed_module(const char* name) noexcept {
+    Ref key = Ref::steal(PyUnicode_FromString(name));
+    return key ? Ref::steal(PyObject_GetItem(PyImport_GetModuleDict(), key.get())) : Ref();
+}
+
 }  // namespace
 
 NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept {
     if (slot) return slot;
-    PyObject* const modules = PyImport_GetModuleDict();  // borrowed
-    Ref name = Ref::steal(PyUnicode_FromString("numpy._core._multiarray_umath"));
-    Ref module = name ? Ref::steal(PyObject_GetItem(modules, name.get())) : Ref();
-    Ref complete = module ? attribute(module.get(), "_ARRAY_API") : Ref();
-    if (!complete) {
-        PyErr_Clear();  // not imported (yet)
-        return nullptr;
-    }
-    NumpyTable* const table = fetch(slot);
-    if (!table) PyErr_Clear();
+    // Looked up, not imported: that could be interrupted. An import that failed leaves the second module
+    // alone.
+    Ref package = listed_module("numpy");
+    Ref module = package ? listed_module("numpy._core._multiarray_umath") : Ref();
+    Ref capsule = module ? attribute(module.get(), "_ARRAY_API") : Ref();
+    NumpyTable* const table = capsule ? fetch(slot, capsule.get()) : nullptr;
+    if (!table) PyErr_Clear();  // not imported (yet)
     return table;
 }
 
