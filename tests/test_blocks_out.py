@@ -173,6 +173,14 @@ def interrupt(ready, pause):
     time.sleep(pause)  # amid whatever the main thread is at
     os.kill(os.getpid(), signal.SIGINT)
 
+# Both interpreters have imported all: importlib's locks may stay locked when an import is interrupted.
+begun, go = memchannel.Channel(), memchannel.Channel()
+with InterpreterPool(2) as pool:
+    results = pool.map_blocks(lambda block: (begun.send(None), go.recv()), np.arange(2), blocks=2)
+    begun.recv(), begun.recv()
+    go.send_many([None, None])
+    list(results)
+
 out = memchannel.zeros(64)
 for attempt in range(20):
     ready = memchannel.Channel()
