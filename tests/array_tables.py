@@ -1,4 +1,4 @@
-"""Tables in docs/arrays.md of what happens to each kind of array, made by sending them.
+"""Tables in the docs that a run writes, as of what happens to each kind of array (docs/arrays.md).
 
 With MEMCHANNEL_WRITE_TABLES=1 in the environment a test that makes a table writes it instead.
 """
@@ -51,16 +51,31 @@ def outcome(channel: Any, obj: Any) -> str:
     return f"{'zero copy' if same and not copied else 'copy'} ({type(got).__name__})"
 
 
+class Table:
+    """The lines of the table of that name in a document, to be read and replaced."""
+
+    def __init__(self, document: Path, name: str) -> None:
+        self.document = document
+        self._text = document.read_text(encoding="utf-8")
+        match = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- end -->", self._text, re.DOTALL)
+        assert match is not None, f"{document} has no table {name!r}"
+        self._place = match.span(1)
+        self.lines = match[1].splitlines()
+
+    def write(self, lines: list[str]) -> None:
+        """Replace the lines."""
+        start, stop = self._place
+        text = self._text[:start] + "\n".join(lines) + self._text[stop:]
+        self.document.write_text(text, encoding="utf-8")
+
+
 def check_table(name: str, rows: Mapping[str, Mapping[str, str]]) -> None:
     """Compare outcomes, by row and column, with the table of that name in the document, or write it."""
     columns = list(next(iter(rows.values())))
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     lines += [f"| {row} | {' | '.join(cells[one] for one in columns)} |" for row, cells in rows.items()]
-    table = "\n".join(lines)
-    text = DOCUMENT.read_text(encoding="utf-8")
-    match = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- end -->", text, re.DOTALL)
-    assert match is not None, f"{DOCUMENT} has no table {name!r}"
+    table = Table(DOCUMENT, name)
     if os.environ.get("MEMCHANNEL_WRITE_TABLES"):
-        DOCUMENT.write_text(text[: match.start(1)] + table + text[match.end(1) :], encoding="utf-8")
+        table.write(lines)
     else:
-        assert match[1] == table, "run with MEMCHANNEL_WRITE_TABLES=1 to write what is so now"
+        assert table.lines == lines, "run with MEMCHANNEL_WRITE_TABLES=1 to write what is so now"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import re
 import subprocess
 import sys
 import sysconfig
@@ -26,6 +25,7 @@ from hypothesis import HealthCheck, given, seed, settings
 import memchannel
 from array_strategies import arrays
 from array_support import assert_same, traits
+from array_tables import Table
 from memchannel import ArrayChannel, Channel
 from second_interpreter import SecondInterpreter
 
@@ -156,14 +156,10 @@ def _commit() -> str:
 
 def put(name: str, row: str) -> None:
     """Replace the row of a Python, or add it, in the table of that name."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    match = re.search(rf"(<!-- {name} -->\n\n)(.*?)(\n\n<!-- end -->)", text, re.DOTALL)
-    assert match is not None, f"{DOCUMENT} has no table {name!r}"
-    lines = match[2].splitlines()
+    table = Table(DOCUMENT, name)
+    heading, rows = table.lines[:2], table.lines[2:]
     key = row.split("|")[1]
-    rows = sorted([line for line in lines[2:] if line.split("|")[1] != key] + [row])
-    table = "\n".join([*lines[:2], *rows])
-    DOCUMENT.write_text(text[: match.start(2)] + table + text[match.end(2) :], encoding="utf-8")
+    table.write([*heading, *sorted([line for line in rows if line.split("|")[1] != key] + [row])])
 
 
 def main() -> None:
@@ -188,8 +184,7 @@ def main() -> None:
         *(f"{len(tester.different):,}", f"{len(tester.dtypes):,}", "0"),
     ]
     print(row := f"| {' | '.join(cells)} |")
-    names = DOCUMENT.read_text(encoding="utf-8").partition("<!-- kinds -->")[2].split("|")[2:]
-    kinds = [name.strip() for name in names[: names.index("\n")]]
+    kinds = [name.strip() for name in Table(DOCUMENT, "kinds").lines[0].split("|")[2:-1]]
     assert set(tester.kinds) <= set(kinds), set(tester.kinds) - set(kinds)
     print(row_of_kinds := f"| {python} | {' | '.join(f'{tester.kinds[name]:,}' for name in kinds)} |")
     if arguments.write:
