@@ -167,12 +167,16 @@ Ref own_copy(const Ref& array) {
 
 }  // namespace
 
+Py_ssize_t size_of(PyObject* number) {
+    const Py_ssize_t size = PyLong_AsSsize_t(number);
+    if (size == -1 && PyErr_Occurred()) throw PythonError();
+    return size;
+}
+
 std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
     std::vector<Py_ssize_t> sizes;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) {
-        sizes.push_back(PyLong_AsSsize_t(PyTuple_GET_ITEM(tuple, i)));
-        if (sizes.back() == -1 && PyErr_Occurred()) throw PythonError();
-    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i)
+        sizes.push_back(size_of(PyTuple_GET_ITEM(tuple, i)));
     return sizes;
 }
 

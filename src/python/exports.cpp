@@ -227,12 +227,6 @@ Ref make_arrow_array(Source source) {
     return structure_capsule(std::move(array));
 }
 
-Py_ssize_t number(PyObject* object) {
-    const Py_ssize_t value = PyLong_AsSsize_t(object);
-    if (value == -1 && PyErr_Occurred()) throw PythonError();
-    return value;
-}
-
 }  // namespace
 
 PyObject* export_dlpack(PyObject* module, PyObject* const* values, Py_ssize_t given) {
@@ -240,9 +234,9 @@ PyObject* export_dlpack(PyObject* module, PyObject* const* values, Py_ssize_t gi
         const Arguments<8> arguments(
             "_dlpack", {"memory", "offset", "shape", "strides", "itemsize", "type_code", "copy", "versioned"},
             8, 8, values, given, nullptr);
-        Source source = source_of(state_of_module(module), arguments[0], number(arguments[1]),
-                                  sizes_of(arguments[2]), sizes_of(arguments[3]), number(arguments[4]));
-        const auto type_code = static_cast<std::uint8_t>(number(arguments[5]));
+        Source source = source_of(state_of_module(module), arguments[0], size_of(arguments[1]),
+                                  sizes_of(arguments[2]), sizes_of(arguments[3]), size_of(arguments[4]));
+        const auto type_code = static_cast<std::uint8_t>(size_of(arguments[5]));
         const bool copy = arguments.truth(6);
         return arguments.truth(7)
                    ? make_tensor<DlManagedTensorVersioned>(std::move(source), type_code, copy).release()
@@ -254,12 +248,12 @@ PyObject* export_arrow(PyObject* module, PyObject* const* values, Py_ssize_t giv
     return guarded<PyObject*>(nullptr, [&] {
         const Arguments<5> arguments("_arrow_array", {"memory", "offset", "length", "itemsize", "format"}, 5,
                                      5, values, given, nullptr);
-        const Py_ssize_t itemsize = number(arguments[3]);
+        const Py_ssize_t itemsize = size_of(arguments[3]);
         const char* const format = PyUnicode_AsUTF8(arguments[4]);
         if (!format) throw PythonError();
         Ref schema = make_schema(format);
-        Ref array = make_arrow_array(source_of(state_of_module(module), arguments[0], number(arguments[1]),
-                                               {number(arguments[2])}, {itemsize}, itemsize));
+        Ref array = make_arrow_array(source_of(state_of_module(module), arguments[0], size_of(arguments[1]),
+                                               {size_of(arguments[2])}, {itemsize}, itemsize));
         return PyTuple_Pack(2, schema.get(), array.get());
     });
 }

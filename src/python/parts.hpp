@@ -47,7 +47,8 @@ inline bool is_description(PyObject* object) noexcept {
 // Where the array's first element is. Throws PythonError: it would reach outside the buffer.
 char* first_element(const Py_buffer& buffer, Py_ssize_t offset, const std::vector<Py_ssize_t>& shape,
                     const std::vector<Py_ssize_t>& strides, Py_ssize_t itemsize);
-// The numbers of a tuple of int.
+// An int, and those of a tuple.
+Py_ssize_t size_of(PyObject* number);
 std::vector<Py_ssize_t> sizes_of(PyObject* tuple);
 LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,
                          const HeaderSink& sink);
