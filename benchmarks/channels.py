@@ -180,20 +180,27 @@ def round_trip_busy() -> None:
         _round_trips("round trip, one core busy", 1.0)
 
 
-@bench.scenario
-def parked() -> None:
-    """CPU time of a thread that waits."""
+def waiting_calls() -> tuple[Channel[int], Channel[int], dict[str, Callable[[], Any]]]:
+    """Make an empty and a full channel, and each kind of call that waits for them."""
     channel, full = Channel[int](), Channel[int](maxsize=1)
     full.send(0)
+
+    async def receive() -> None:
+        await channel.recv_async()
+
     calls: dict[str, Callable[[], Any]] = {
         "recv": channel.recv,
         "send": lambda: full.send(0),
         "select": lambda: memchannel.select(channel, (full, 0)),
         "recv_async": lambda: asyncio.run(receive()),
     }
+    return channel, full, calls
 
-    async def receive() -> None:
-        await channel.recv_async()
+
+@bench.scenario
+def parked() -> None:
+    """CPU time of a thread that waits."""
+    channel, full, calls = waiting_calls()
 
     def wait(call: Callable[[], Any], used: list[float]) -> None:
         before = time.thread_time()
@@ -220,18 +227,7 @@ def parked() -> None:
 
 def interrupt_latency(name: str, count: int) -> float:
     """Return the longest of some times from SIGINT to KeyboardInterrupt; runs in a process of its own."""
-    channel, full = Channel[int](), Channel[int](maxsize=1)
-    full.send(0)
-
-    async def receive() -> None:
-        await channel.recv_async()
-
-    calls: dict[str, Callable[[], Any]] = {
-        "recv": channel.recv,
-        "send": lambda: full.send(0),
-        "select": lambda: memchannel.select(channel, (full, 0)),
-        "recv_async": lambda: asyncio.run(receive()),
-    }
+    channel, full, calls = waiting_calls()
     pressed = 0.0
 
     def press() -> None:
