@@ -175,6 +175,7 @@ Py_ssize_t size_of(PyObject* number) {
 
 std::vector<Py_ssize_t> sizes_of(PyObject* tuple) {
     std::vector<Py_ssize_t> sizes;
+    sizes.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(tuple)));
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i)
         sizes.push_back(size_of(PyTuple_GET_ITEM(tuple, i)));
     return sizes;
