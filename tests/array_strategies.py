@@ -12,6 +12,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from array_support import spelled
+
 LARGEST = 1 << 16
 """Bytes from the lowest to the highest one that an array touches."""
 
@@ -30,6 +32,7 @@ _plain: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([np.dtype(code) for code in "?bBhHiIlLqQpPefdgFDG"]),
     st.sampled_from([np.dtype(f">{code}") for code in "hHiIlLqQefdgFDG"]),
     hnp.scalar_dtypes(),
+    st.sampled_from([spelled(code) for code in "hHiIlLqQefdgFDG"] + [spelled("M8[7s]"), spelled("U3")]),
     st.builds(
         lambda order, kind, count, unit: np.dtype(f"{order}{kind}8[{count}{unit}]"),
         *(st.sampled_from("<>"), st.sampled_from("mM"), st.integers(1, 1000), st.sampled_from(_UNITS)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from typing import Any
+import sys
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,6 +71,14 @@ PLAIN_DTYPES = [
 """Native dtypes that a number names."""
 
 DATE_UNITS = ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"]
+OWN_ORDER: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+
+
+def spelled(dtype: Any) -> np.dtype[Any]:
+    """Make a dtype that says this machine's byte order in so many words."""
+    return np.dtype(dtype).newbyteorder(OWN_ORDER)
+
+
 DTYPES: dict[str, Any] = {
     **{name: name for name in PLAIN_DTYPES},
     **{f">{name}": f">{name}" for name in ("i2", "u4", "i8", "f2", "f4", "f8", "g", "c8", "c16")},
@@ -109,6 +118,11 @@ DTYPES: dict[str, Any] = {
     "metadata of bytes": np.dtype("S4", metadata={"encoding": "latin-1"}),
     "scalar type of its own": np.dtype((np.record, [("r", "u1"), ("g", "u1"), ("b", "f4")])),
     "base and fields": np.dtype(("i4", {"low": ("u2", 0), "high": ("u2", 2)})),
+    **{f"{name}, order spelled out": spelled(name) for name in ("f8", "q", "U3", "M8[25s]", "c16", "g")},
+    "order spelled out, metadata": spelled(np.dtype("i4", metadata={"unit": "m"})),
+    "order spelled out in fields": spelled([("a", "u1"), ("b", "i4", 2), ("c", "f4")]),
+    "order spelled out in one": np.dtype([("a", "i4"), ("b", spelled("i4")), ("c", spelled("i4"), 2)]),
+    "order spelled out over fields": np.dtype((spelled("i4"), {"x": (">u2", 0), "y": ("u2", 2, "title")})),
 }
 
 SHAPES: list[tuple[int, ...]] = [(), (1,), (7,), (0,), (3, 4), (0, 3), (3, 0, 2), (2, 3, 4), (1,) * 12]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import memchannel
-from array_support import DTYPES, LAYOUTS, PLAIN_DTYPES, SHAPES, assert_same, filled, traits
+from array_support import DTYPES, LAYOUTS, PLAIN_DTYPES, SHAPES, assert_same, dtype_traits, filled, traits
 from channel_support import HANG, level_leases
 from memchannel import ArrayChannel
 from second_interpreter import SecondInterpreter
@@ -76,6 +76,17 @@ def test_dtypes_in_another_image_of_numpy(name: str, other: Other) -> None:
     there = other.traits(sent)
     assert_same(other.back.recv(), sent)
     assert there == traits(sent)
+
+
+def test_dtypes_in_objects() -> None:
+    """Not only those of arrays that are lent."""
+    channel: memchannel.Channel[Any] = memchannel.Channel()
+    kinds = {name: np.dtype(kind) for name, kind in DTYPES.items()}
+    channel.send(kinds)
+    got = channel.recv()
+    assert {name: dtype_traits(kind) for name, kind in got.items()} == {
+        name: dtype_traits(kind) for name, kind in kinds.items()
+    }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

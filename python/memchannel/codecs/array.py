@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from memchannel import _core
 
@@ -13,19 +13,56 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["arrays_of", "decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare"]
+__all__ = ["arrays_of", "decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare", "reduce_dtype"]
+
+
+# What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
+# dtype.__setstate__ makes that of it.
+_OWN_ORDER: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+
+
+def _fields_of(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """Return the fields of a dtype, numbers' too, as a structure that keeps the byte order of each."""
+    import numpy as np
+
+    if dtype.names is None or dtype.fields is None:
+        return None
+    entries: list[Any] = [dtype.fields[name] for name in dtype.names]
+    return np.dtype(
+        {
+            "names": list(dtype.names),
+            "formats": [entry[0] for entry in entries],
+            "offsets": [entry[1] for entry in entries],
+            "titles": [entry[2] if len(entry) > 2 else None for entry in entries],
+            "itemsize": dtype.itemsize,
+        }
+    )
+
+
+def _spell_order(dtype: np.dtype[Any], fields: np.dtype[Any] | None) -> np.dtype[Any]:
+    import numpy as np
+
+    spelled = dtype.newbyteorder(_OWN_ORDER)
+    return spelled if fields is None else np.dtype((spelled, fields))
+
+
+def reduce_dtype(dtype: np.dtype[Any]) -> Any:
+    """Reduce a dtype, for `pickle`, where NumPy's own reduction forgets what it is."""
+    if dtype.byteorder == _OWN_ORDER:
+        return _spell_order, (dtype.newbyteorder("="), _fields_of(dtype))
+    # i8 is said of both C types of eight bytes, long and long long.
+    if dtype.char in ("q", "Q"):
+        reduced: Any = dtype.__reduce__()
+        make, (_, *rest), state = reduced
+        return make, (dtype.char, *rest), state
+    return NotImplemented
 
 
 class _DtypePickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         import numpy as np
 
-        # NumPy's own reduction says i8 of both C types of eight bytes, long and long long, and drops which.
-        if isinstance(obj, np.dtype) and obj.char in ("q", "Q"):
-            reduced: Any = obj.__reduce__()
-            make, (_, *rest), state = reduced
-            return make, (obj.char, *rest), state
-        return NotImplemented
+        return reduce_dtype(obj) if isinstance(obj, np.dtype) else NotImplemented
 
 
 def encode_dtype(dtype: np.dtype[Any]) -> bytes:

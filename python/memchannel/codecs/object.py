@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memchannel import _core
+from memchannel.codecs.array import reduce_dtype
 
 __all__ = ["ByValue", "dumps", "loads"]
 
@@ -63,6 +64,7 @@ class _Pickler(pickle.Pickler):
         self._lend_from = lend_from
         numpy = sys.modules.get("numpy")
         self._array_type = getattr(numpy, "ndarray", None)
+        self._dtype_type: Any = getattr(numpy, "dtype", ())  # the base of all dtypes' types
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -71,6 +73,8 @@ class _Pickler(pickle.Pickler):
             if obj.dtype.hasobject or obj.dtype.num == 2056:
                 return NotImplemented
             return self._refer(obj) if obj.nbytes >= self._lend_from else self._copy(obj)
+        if isinstance(obj, self._dtype_type):
+            return reduce_dtype(obj)
         if kind in _ENDS:
             return self._refer(obj)
         if kind is _core.CrossInterpreterView:
