@@ -51,3 +51,12 @@ def square_in_a_pool(n):
 
     with InterpreterPool(1, packages=None) as inner:
         return inner.submit(pow, n, 2).result()
+
+
+def first_of(block):
+    return int(block[0])
+
+
+def wait_then_return(go, value):
+    go.recv()
+    return value

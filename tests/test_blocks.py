@@ -32,6 +32,12 @@ def test_workers_see_the_senders_memory(pool):
     assert after.lent == before.lent + 1
 
 
+def test_an_axis_may_be_an_array(pool):
+    array = np.arange(12).reshape(3, 4)
+    for axis in (np.array(1), np.int8(1), np.array([1])):
+        assert [block.shape for block in pool.map_blocks(np.copy, array, axis=axis, blocks=2)] == [(3, 2)] * 2
+
+
 def test_default_is_four_blocks_a_worker(pool):
     assert len(list(pool.map_blocks(len, np.arange(100)))) == 8
 

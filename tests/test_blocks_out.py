@@ -266,3 +266,13 @@ def test_masks_have_no_place_in_out(pool):
         pool.map_blocks(np.negative, np.arange(4.0), out=np.ma.masked_array(memchannel.zeros(4)))
     with pytest.raises(TypeError, match=r"data and mask.*filled"):
         memchannel.array(np.ma.masked_array([1, 2], [True, False]))
+
+
+def test_out_must_not_overlap_itself(pool):
+    memory = memchannel.zeros(10)
+    windows = np.lib.stride_tricks.sliding_window_view(memory, 3, writeable=True)
+    with pytest.raises(ValueError, match="may share memory"):
+        pool.map_blocks(np.negative, np.ones((8, 3)), out=windows)
+    for fine in (memory[:8].reshape(4, 2).T, memory[::-2], memory[:0].reshape(0, 3)):
+        assert pool.map_blocks(np.negative, np.ones(fine.shape), out=fine) is fine
+        assert (fine == -1).all()

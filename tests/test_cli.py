@@ -304,7 +304,7 @@ class TestMapRefuses:
     def test_unknown_function(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         fails(capsys, ["map", "data.npy", f"{module}:totl"], 2, "has no 'totl'; did you mean 'total'")
         fails(capsys, ["map", "data.npy", f"{module}:Holder.sum"], 2, f"{module}.Holder' has no 'sum'")
-        fails(capsys, ["map", "data.npy", f"{module}:not_a_function"], 2, "is a int, not a function")
+        fails(capsys, ["map", "data.npy", f"{module}:not_a_function"], 2, "is of type 'int', not a function")
 
     def test_module_that_fails(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         Path(f"{module}_fails.py").write_text("import no_such_helper\n")
@@ -339,7 +339,7 @@ class TestMapRefuses:
 
     def test_unknown_package(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["map", "data.npy", f"{module}:total", "--packages", "numpy,no_such_package"]
-        fails(capsys, arguments, 1, "no_such_package")
+        fails(capsys, arguments, 2, "--packages: No module named 'no_such_package'")
 
     def test_output_in_a_missing_directory(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         fails(capsys, ["map", "data.npy", f"{module}:total", "-o", "no/out.npy"], 2, "no directory 'no'")

@@ -21,7 +21,10 @@ def start_one(started, leave):
 
     def stay():
         started.send(1)
-        leave.recv()
+        try:
+            leave.recv()
+        except RuntimeError as exc:
+            assert "this interpreter is ending" in str(exc)
 
     _thread.start_new_thread(stay, ())
 """
@@ -37,6 +40,20 @@ print(len(interpreters.list_all()))
 leave.send(None)
 """
     assert run_script(source) in {"1\n", "2\n"}
+
+
+def test_an_interpreter_is_given_back_once_its_thread_has_ended():
+    source = f"""{LEAVE}
+with InterpreterPool(1, packages=None, reuse=False) as pool:
+    pool.submit(start_one, started, leave).result()
+    started.recv()
+print(len(interpreters.list_all()))
+leave.send(None)
+while len(interpreters.list_all()) > 1:
+    time.sleep(0.01)
+    interpreters.create(packages=None)  # which looks whether it has
+"""
+    assert run_script(source) == "2\n"
 
 
 def test_close_names_what_runs_and_works_once_that_is_over():
@@ -107,7 +124,7 @@ with InterpreterPool(2, packages=None, name="crowd") as pool:
 print(len(interpreters.list_all()), len(interpreters._parked))
 """
     text, first, counts = run_script(source).splitlines()
-    assert text == "worker 1 of pool 'crowd' could not start: can't start new thread"
+    assert text == "worker 1 of pool 'crowd' could not start: RuntimeError: can't start new thread"
     assert first == "done"
     assert counts == "1 0"  # those of the others are not kept
 

@@ -54,7 +54,11 @@ def test_array_copies_and_counts():
         (((3,), object), TypeError, "Python objects"),
         (((3,), [("a", object)]), TypeError, "Python objects"),
         (((-1,),), ValueError, "negative"),
-        ((2.5,), TypeError, "float"),
+        ((2.5,), TypeError, r"sequence of integers, not 2\.5"),
+        ((None,), TypeError, "sequence of integers, not None"),
+        (((3, "4"),), TypeError, r"sequence of integers, not \(3, '4'\)"),
+        (((1 << 62, 3), float), ValueError, r"too big: shape \(4611686018427387904, 3\)"),
+        ((3, np.dtypes.StringDType()), TypeError, "fixed size"),
         (((1 << 62,), "u1"), MemoryError, "shared buffer"),
     ],
 )

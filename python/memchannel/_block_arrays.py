@@ -92,6 +92,11 @@ class Output:
             raise ValueError(
                 f"out has shape {array.shape}; it must have length {n} along axis {axis}, as the array has"
             )
+        if _overlaps_itself(array):
+            raise ValueError(
+                f"elements of out may share memory (shape {array.shape}, strides {array.strides}): some "
+                "workers would write what others write, too; give an array that does not overlap itself"
+            )
         _check_cover(n, blocks)
         self._array = array
         self._axis = axis
@@ -153,6 +158,18 @@ def _check_cover(n: int, blocks: list[Block]) -> None:
         if start > at:
             raise ValueError(f"no block writes {at}:{start} of out; with out= blocks cover the whole axis")
         at = stop
+
+
+def _overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether two elements may lie in the same memory: not if each stride spans what smaller ones reach."""
+    if array.size == 0:
+        return False
+    reach = array.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False
 
 
 def _lies_alike(left: NDArray[Any], right: NDArray[Any]) -> bool:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core, interpreters
 from memchannel._future import TaskFuture, stop_collector
@@ -18,6 +18,9 @@ from memchannel._interrupts import interrupts_deferred
 from memchannel._worker import LEND_FROM, Parts, WorkerSetup
 from memchannel.codecs.functions import by_reference, dump_function
 from memchannel.exceptions import restore
+
+if TYPE_CHECKING:
+    from memchannel._results import Results
 
 __all__ = ["BrokenInterpreterPool", "Crew", "Shipment", "ship"]
 
@@ -89,6 +92,7 @@ class Crew:
         self._shut_down = False
         self._by_name: dict[Callable[..., Any], Shipment] = {}
         self._at_work: set[int] = set()  # tokens for _core._interrupt
+        self._being_read: weakref.WeakSet[Results] = weakref.WeakSet()  # _lock
         _watch_exit()
         _crews.add(self)
 
@@ -136,6 +140,17 @@ class Crew:
             for future in futures:
                 future._completion.wait_dropped()
 
+    def watch(self, results: Results) -> None:
+        """Stop these results when no more tasks are taken."""
+        with self._lock:
+            self._being_read.add(results)
+
+    def _stop_results(self, cancel: bool) -> None:
+        with self._lock:
+            being_read = list(self._being_read)
+        for results in being_read:
+            results.stop(cancel=cancel)
+
     def lend(self, array: Any) -> Any:
         """Give a read-only array over the same memory that any number of tasks can carry under one lease."""
         return _core._lend(self.channel, array)
@@ -177,6 +192,16 @@ class Crew:
         """Whether a worker that ends need not be replaced."""
         return self._broken is not None or (self._shut_down and not len(self.channel))
 
+    @property
+    def was_shut_down(self) -> bool:
+        """Whether `shutdown` was called."""
+        return self._shut_down
+
+    @property
+    def broken(self) -> bool:
+        """Whether no task runs any more, since a worker could not start or ended."""
+        return self._broken is not None
+
     def break_down(self, reason: BaseException, worker: int) -> None:
         """No task runs any more: those queued, and those submitted later, fail with `broken_error`."""
         with self._lock:
@@ -194,7 +219,8 @@ class Crew:
         if isinstance(cause, _ForkedError):
             return BrokenInterpreterPool(f"pool {self.terms.name!r} {cause}")
         error = BrokenInterpreterPool(
-            f"worker {self._broken_worker} of pool {self.terms.name!r} could not start: {cause}"
+            f"worker {self._broken_worker} of pool {self.terms.name!r} could not start: "
+            f"{type(cause).__name__}: {cause}"
         )
         error.__cause__ = cause
         return error
@@ -212,6 +238,7 @@ class Crew:
         """Cancel what is queued and raise KeyboardInterrupt in the tasks that run."""
         if isinstance(self._broken, _ForkedError):
             return
+        self._stop_results(cancel=True)
         _core._drain_tasks(self.channel, True)
         for token in list(self._at_work):
             _core._interrupt(token)
@@ -227,6 +254,8 @@ class Crew:
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
         """Take no more tasks; run what is queued, or cancel it; wait for the workers to end."""
+        if not self._shut_down:
+            self._stop_results(cancel_futures)
         with self._lock:
             self._shut_down = True
         if isinstance(self._broken, _ForkedError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel._block_arrays import Output, Source, along, received, stored
 from memchannel._progress import load_bar, with_progress
+from memchannel._results import Results
 from memchannel._worker import Parts, function_of
 
 if TYPE_CHECKING:
@@ -122,19 +123,23 @@ def _trimmed(result: Any, block: Block, axis: int) -> Any:
 def _axes(arrays: tuple[NDArray[Any], ...], axis: int | tuple[int, ...]) -> list[int]:
     import numpy as np
 
-    axes: list[Any] = [axis] * len(arrays) if hasattr(axis, "__index__") else []
-    if isinstance(axis, Iterable):
-        axes = list(axis)
+    axes: list[int]
+    try:
+        axes = [operator.index(axis)] * len(arrays)  # type: ignore[arg-type]
+    except TypeError:
+        try:
+            axes = [operator.index(one) for one in axis]  # type: ignore[union-attr]
+        except TypeError:
+            raise TypeError(f"axis must be an int or a tuple of ints, not {axis!r}") from None
         if len(axes) != len(arrays):
-            raise ValueError(f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}")
-    if not axes or not all(hasattr(one, "__index__") for one in axes):
-        raise TypeError(f"axis must be an int or a tuple of ints, not {axis!r}")
+            raise ValueError(
+                f"axis must be an int or one for each of the {len(arrays)} arrays, not {axis!r}"
+            ) from None
     normal = []
     for array, one in zip(arrays, axes, strict=True):
-        number = operator.index(one)
-        if not -array.ndim <= number < array.ndim:
-            raise np.exceptions.AxisError(number, array.ndim)
-        normal.append(number % array.ndim)
+        if not -array.ndim <= one < array.ndim:
+            raise np.exceptions.AxisError(one, array.ndim)
+        normal.append(one % array.ndim)
     return normal
 
 
@@ -188,12 +193,24 @@ def map_blocks(
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
     ahead = 2 * BLOCKS_PER_WORKER * workers
+    results = Results(pool, submit, cut, ahead, finish=True, wait=output is not None)
     if output is None:
-        results = pool._in_order(submit, cut, ahead)
+        results.start()
         return with_progress(results, len(cut)) if progress else results
     try:
         output.claim()
-        pool._run_all(submit, cut, ahead, progress=progress)
+        _fill(results, len(cut), progress)
     finally:
         output.release()
     return out
+
+
+def _fill(results: Results, total: int, progress: bool) -> None:
+    """Read all results, and come back when nobody has anything of the tasks, in whatever way that ends."""
+    try:
+        results.start()
+        for _ in with_progress(results, total) if progress else results:
+            pass
+    except BaseException as exc:  # also Ctrl-C between two results
+        results.give_up(exc)
+        raise

@@ -68,6 +68,11 @@ _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
 _numbers_made: set[int] = set()
 """All that this interpreter made and did not close, whether or not they ended by themselves."""
+_lingering: list[int] = []
+"""Those that were let go while threads of theirs ran, each kept by a reference of ours."""
+# CPython 3.13 readies static types of interpreters that are made at the same time in a data race
+# (python/cpython#127108, #129824). Reentrant: a signal handler may make one, too.
+_making = threading.RLock()
 _lock = threading.Lock()
 _parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
@@ -123,6 +128,7 @@ def create(
     MemoryError, RuntimeError
         The interpreter could not be made; the message says why.
     """
+    _end_lingering()
     names = _package_names(packages)
     terms = _Terms(frozenset(names), allow_daemon_threads)
     interpreter = _unpark(terms, names) if reuse else None
@@ -149,7 +155,8 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
-        number = _interpreters.create(config, reqrefs=True)
+        with _making:
+            number = _interpreters.create(config, reqrefs=True)
     except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
         no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
@@ -261,7 +268,9 @@ def _close_all() -> None:
 def _forget_all() -> None:
     """In a forked child the interpreters are gone; see src/python/fork.cpp."""
     _lock._at_fork_reinit()  # type: ignore[attr-defined]
+    _making._at_fork_reinit()  # type: ignore[attr-defined]
     _numbers_made.clear()
+    _lingering.clear()
     _parked.clear()
 
 
@@ -415,10 +424,10 @@ def _refuse_busy(interpreter: Interpreter) -> None:
 # threading.Thread and no daemon, which is waited for (Python/pylifecycle.c, Py_EndInterpreter). A thread that
 # has just ended is counted for a moment yet.
 _THREADS_LEFT = """\
-def check():
+def check(pauses):
     import _thread, sys, time
     threads, bare = [], 0
-    for pause in (0, 0.001, 0.01, 0.1):
+    for pause in pauses:
         time.sleep(pause)
         if threading := sys.modules.get("threading"):
             alien = threading._DummyThread, threading._MainThread
@@ -430,22 +439,40 @@ def check():
     if names:
         raise RuntimeError(", ".join(names))
 try:
-    check()
+    check({pauses})
 finally:
     del check
 """
+_THREAD_ENDS = (0, 0.001, 0.01, 0.1)  # seconds
 
 
-def _threads_left(number: int) -> str:
+def _threads_left(number: int, pauses: tuple[float, ...] = _THREAD_ENDS) -> str:
     """Names of the threads there that an end of the interpreter does not wait for, or an empty string."""
-    found = _interpreters.exec(number, _THREADS_LEFT)
+    found = _interpreters.exec(number, _THREADS_LEFT.replace("{pauses}", repr(pauses)))
     return "" if found is None else str(found.msg)
 
 
 def _let_go(interpreter: Interpreter) -> None:
-    """Let the interpreter end with the last reference to it, or never, if threads of it still run."""
+    """Let the interpreter end with the last reference to it, but not while threads of it still run."""
     if _threads_left(interpreter.id):
         _interpreters.incref(interpreter.id)
+        _lingering.append(interpreter.id)
+
+
+def _end_lingering() -> None:
+    """Give up interpreters whose threads have ended since."""
+    for _ in range(len(_lingering)):
+        try:
+            number = _lingering.pop(0)
+        except IndexError:  # other threads look, too
+            return
+        try:
+            if _interpreters.is_running(number) or _threads_left(number, pauses=(0,)):
+                _lingering.append(number)
+            else:
+                _interpreters.decref(number)
+        except _interpreters.InterpreterNotFoundError:  # closed by force
+            continue
 
 
 def _collect_for(number: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from memchannel import _core
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+_STRING_DTYPE = 2056  # NPY_VSTRING (numpy/_core/include/numpy/ndarraytypes.h)
 
 __all__ = ["WritableBlock", "array", "empty", "zeros"]
 
@@ -45,24 +48,37 @@ def empty(
     TypeError
         If the dtype holds Python objects.
     ValueError
-        If a dimension is negative or `order` is unknown.
+        If a dimension is negative, the size is no address, or `order` is unknown.
     MemoryError
         If the memory cannot be had.
     """
     import numpy as np
 
     kind = np.dtype(dtype)
+    if kind.num == _STRING_DTYPE:
+        raise TypeError(f"texts of {kind} lie outside of the array; use a dtype of fixed size, like 'U20'")
     if kind.hasobject:
         raise TypeError(
             f"dtype {kind} holds Python objects, which belong to one interpreter; use a numeric dtype"
         )
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', not {order!r}")
-    dims = (shape.__index__(),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)
+    dims = _dimensions(shape)
+    size = math.prod(dims) * kind.itemsize
+    if size > sys.maxsize:
+        raise ValueError(f"array is too big: shape {dims} and dtype {kind} take {size} bytes")
+    buffer = _core.SharedBuffer(size)
+    return np.ndarray(dims, kind, buffer=buffer, order=order)
+
+
+def _dimensions(shape: Any) -> tuple[int, ...]:
+    try:
+        dims = (operator.index(shape),) if hasattr(shape, "__index__") else tuple(map(operator.index, shape))
+    except TypeError:
+        raise TypeError(f"shape must be an integer or a sequence of integers, not {shape!r}") from None
     if any(n < 0 for n in dims):
         raise ValueError(f"negative dimensions are not allowed: {dims}")
-    buffer = _core.SharedBuffer(math.prod(dims) * kind.itemsize)
-    return np.ndarray(dims, kind, buffer=buffer, order=order)
+    return dims
 
 
 def zeros(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
 import os
@@ -10,17 +9,14 @@ import pickle
 import sys
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memchannel import _worker
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
-from memchannel._interrupts import interrupts_deferred
-from memchannel._progress import with_progress
+from memchannel._results import Results
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
-from memchannel.errors import RemoteTraceback
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -106,6 +102,10 @@ class InterpreterPool(Executor):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_interpreter is not None and operator.index(max_tasks_per_interpreter) <= 0:
             raise ValueError("max_tasks_per_interpreter must be >= 1")
+        if packages is not None and not isinstance(packages, str):
+            if not isinstance(packages, Iterable):
+                raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
+            packages = tuple(packages)  # for each worker
         if blas_threads is not None and operator.index(blas_threads) <= 0:
             raise ValueError(f"blas_threads must be >= 1, not {blas_threads}")
         self._max_workers = workers
@@ -147,8 +147,8 @@ class InterpreterPool(Executor):
             if shipment.parts is None:
                 return self._crew.submit(shipment.name, args, kwargs or None)
             return self._crew.submit((_CALL, None), (shipment.parts, *args), kwargs or None)
-        except UNPICKLABLE as exc:
-            _blame_argument({**dict(enumerate(args)), **kwargs}, exc)
+        except Exception as exc:
+            self._blame_argument({**dict(enumerate(args)), **kwargs}, exc)
             raise
 
     def map(
@@ -164,6 +164,8 @@ class InterpreterPool(Executor):
         With `buffersize` the iterables are read only so far ahead of the results, on every Python. The same
         large array in several items is lent once. An exception of a call has a note with the item's index.
         """
+        if not hasattr(chunksize, "__index__"):
+            raise TypeError(f"chunksize must be an integer, not {chunksize!r}")
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
@@ -182,15 +184,28 @@ class InterpreterPool(Executor):
         def submit(task: tuple[int, Any]) -> Future[Any]:
             try:
                 return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
-            except UNPICKLABLE as exc:
+            except Exception as exc:
                 first, chunk = task
                 each = {first: chunk} if chunksize == 1 else dict(enumerate(chunk, first))
-                _blame_argument(each, exc)
+                self._blame_argument(each, exc)
                 raise
 
         ahead = None if buffersize is None else -(-buffersize // chunksize)
-        results = self._in_order(submit, tasks, ahead, end)
+        results = Results(self, submit, tasks, ahead, end=end)
+        results.start()
         return results if chunksize == 1 else itertools.chain.from_iterable(results)
+
+    def _blame_argument(self, arguments: dict[Any, Any], exc: Exception) -> None:
+        """Name the argument that cannot be pickled: in another error, or a note to what the object raised."""
+        if self._crew.broken or self._crew.was_shut_down:
+            return
+        for name, value in arguments.items():
+            if part := unpicklable_part(value):
+                text = f"argument {name!r} cannot be sent to a worker: {part}"
+                if isinstance(exc, UNPICKLABLE):
+                    raise pickle.PicklingError(text) from exc
+                exc.add_note(text)
+                return
 
     def _lend_once(self, item: Any, lent: dict[int, tuple[Any, Any]]) -> Any:
         numpy = sys.modules.get("numpy")
@@ -239,7 +254,8 @@ class InterpreterPool(Executor):
         Returns
         -------
         iterator or numpy.ndarray
-            Results in order, or `out`.
+            Results in order, or `out`. Eight blocks for each worker are started ahead of the result that is
+            asked for, so that results do not pile up; the rest are at the latest when the pool shuts down.
 
         Raises
         ------
@@ -259,99 +275,6 @@ class InterpreterPool(Executor):
             self, fn, arrays, axis=axis, blocks=blocks, overlap=overlap, trim=trim, out=out, progress=progress
         )
 
-    def _in_order(
-        self,
-        submit: Callable[[Any], Future[Any]],
-        tasks: Iterable[Any],
-        ahead: int | None,
-        end: float | None = None,
-    ) -> Iterator[Any]:
-        """Submit now, at most `ahead` of what was taken, and give the results as they are asked for.
-
-        On an error what is queued is cancelled.
-        """
-        futures: deque[Future[Any]] = deque()
-        try:
-            return self._results(futures, submit, iter(tasks), ahead, end)
-        except BaseException:
-            self._give_up(futures)
-            raise
-
-    def _results(
-        self,
-        futures: deque[Future[Any]],
-        submit: Callable[[Any], Future[Any]],
-        remaining: Iterator[Any],
-        ahead: int | None,
-        end: float | None = None,
-        *,
-        wait: bool = False,
-    ) -> Iterator[Any]:
-        """Do what `_in_order` says; until the first result it is the caller's to give up `futures`.
-
-        With `wait` no task is left out of that, whenever Ctrl-C comes.
-        """
-        guard = interrupts_deferred if wait else contextlib.nullcontext
-        with guard():
-            futures.extend(map(submit, itertools.islice(remaining, ahead)))
-
-        def results() -> Iterator[Any]:
-            try:
-                while futures:
-                    # Popped once it is done, so that nothing holds the result but whoever asked for it.
-                    result = _result(futures, end)
-                    if ahead is not None:
-                        with guard():
-                            futures.extend(map(submit, itertools.islice(remaining, 1)))
-                    yield result
-                    del result
-            except KeyboardInterrupt as exc:
-                self._interrupt_for(exc)
-                raise
-            finally:
-                self._give_up(futures, wait)
-
-        return results()
-
-    def _run_all(
-        self, submit: Callable[[Any], Future[Any]], tasks: list[Any], ahead: int, *, progress: bool
-    ) -> None:
-        """Run the tasks, and come back when nobody has anything of them, in whatever way that ends."""
-        futures: deque[Future[Any]] = deque()
-        try:
-            results = self._results(futures, submit, iter(tasks), ahead, wait=True)
-            for _ in with_progress(results, len(tasks)) if progress else results:
-                pass
-        except KeyboardInterrupt as exc:
-            if futures:  # it came between two results
-                self._interrupt_for(exc)
-            raise
-        finally:
-            self._give_up(futures, wait=True)
-
-    def _interrupt_for(self, exc: KeyboardInterrupt) -> None:
-        """Interrupt all workers, unless it was a worker that raised it."""
-        if not isinstance(exc.__cause__, RemoteTraceback):
-            self._crew.interrupt()
-
-    def _give_up(self, futures: deque[Future[Any]], wait: bool = False) -> None:
-        """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
-        if not futures:
-            return
-        crew = self._crew
-        with interrupts_deferred():
-            for future in futures:
-                future.cancel()
-            crew.discard_cancelled()
-        if wait:
-            try:
-                crew.wait_dropped(futures)
-            except KeyboardInterrupt:
-                crew.interrupt()
-                crew.wait_dropped(futures)
-                raise
-        futures.clear()  # an exception's traceback holds them, and they hold the exception
-
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool | None:
         """Shut down, waiting for the tasks; after Ctrl-C they are cancelled or interrupted first."""
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
@@ -364,25 +287,6 @@ class InterpreterPool(Executor):
         Results that are still held do not delay it: their memory stays with the parked interpreters.
         """
         self._crew.shutdown(wait, cancel_futures)
-
-
-def _blame_argument(arguments: dict[Any, Any], exc: Exception) -> None:
-    for name, value in arguments.items():
-        part = unpicklable_part(value)
-        if part:
-            raise pickle.PicklingError(f"argument {name!r} cannot be sent to a worker: {part}") from exc
-
-
-def _result(futures: deque[Future[Any]], end: float | None) -> Any:
-    """Wait for the first future and take it out; on an error it stays."""
-    try:
-        result = futures[0].result(None if end is None else max(0.0, end - time.monotonic()))
-    except StopIteration as exc:
-        raise RuntimeError(
-            "the function raised StopIteration, which would end the results: let it raise something else"
-        ) from exc
-    futures.popleft()
-    return result
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:

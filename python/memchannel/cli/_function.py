@@ -42,7 +42,7 @@ def load_function(text: str) -> Callable[..., Any]:
             raise CommandError(f"{holder!r} has no {name!r}{_resembling(found, name)}") from None
     if not callable(found):
         raise CommandError(
-            f"{text!r} is a {type(found).__name__}, not a function; name one that takes a block"
+            f"{text!r} is of type {type(found).__name__!r}, not a function; name one that takes a block"
         )
     function: Callable[..., Any] = found
     return function

@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
     data = open_array(args.data)
     axis = _axis_of(data, args)
+    _check_packages(args)
     function = load_function(args.function)
     if args.output is None:
         assembly = Assembly(axis, data.shape[axis])
@@ -146,6 +147,15 @@ def _axis_of(data: NDArray[Any], args: argparse.Namespace) -> int:
     return axis
 
 
+def _check_packages(args: argparse.Namespace) -> None:
+    from memchannel import interpreters
+
+    try:
+        interpreters._package_names(args.packages)
+    except ImportError as error:
+        raise CommandError(f"--packages: {error}") from error
+
+
 def _collect(
     args: argparse.Namespace, function: Callable[..., Any], data: NDArray[Any], axis: int, assembly: Assembly
 ) -> list[tuple[str, str]]:
@@ -174,7 +184,7 @@ def _collect(
     elapsed = time.perf_counter() - start
     after = memchannel.stats()
     return [
-        ("workers", f"{workers} interpreters, {len(blocks)} blocks along axis {axis}"),
+        ("workers", f"{min(workers, len(blocks))} interpreters, {len(blocks)} blocks along axis {axis}"),
         ("time", f"{elapsed:.2f} s"),
         ("shared", format_bytes(after.bytes_lent - before.bytes_lent)),
         ("copied", format_bytes(after.bytes_copied - before.bytes_copied)),

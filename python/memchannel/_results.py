@@ -1,0 +1,185 @@
+"""Results of tasks, in order, while so many tasks are ahead of them as is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from memchannel._crew import BrokenInterpreterPool
+from memchannel._interrupts import interrupts_deferred
+from memchannel.errors import RemoteTraceback
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from memchannel._crew import Crew
+    from memchannel.pool import InterpreterPool
+
+__all__ = ["Results"]
+
+
+class Results(Iterator[Any]):
+    """Submits tasks, and gives their results in order.
+
+    On an error, and when nobody holds it any more, what is queued is cancelled.
+
+    Parameters
+    ----------
+    pool : InterpreterPool
+        Kept alive: the end of a pool that nobody holds is a shutdown.
+    submit : callable
+        Makes a task's future.
+    tasks : iterable
+        What it is called with.
+    ahead : int or None
+        How many of the tasks are submitted before the first result is asked for, and are then kept ahead;
+        None for all.
+    end : float, optional
+        When to give up waiting, by `time.monotonic`, in seconds.
+    finish : bool, optional
+        Whether a shutdown of the pool submits the rest of the tasks; else their results are missing, which
+        is an error.
+    wait : bool, optional
+        No task is lost whenever Ctrl-C comes, so that `close` can wait for all.
+    """
+
+    def __init__(
+        self,
+        pool: InterpreterPool,
+        submit: Callable[[Any], Future[Any]],
+        tasks: Iterable[Any],
+        ahead: int | None,
+        *,
+        end: float | None = None,
+        finish: bool = False,
+        wait: bool = False,
+    ) -> None:
+        self._futures: deque[Future[Any]] = deque()
+        self._remaining = iter(tasks)
+        self._pool = pool
+        self._crew: Crew = pool._crew
+        self._submit = submit
+        self._ahead = ahead
+        self._end = end
+        self._finish = finish
+        self._wait = wait
+        self._stopped = self._cancelled = False  # by the pool's end, or Ctrl-C: what remains is left out
+        # Held while tasks are submitted: a shutdown may come from another thread, or a signal handler.
+        self._submitting = threading.RLock()
+        self._reading = threading.Lock()
+
+    def start(self) -> None:
+        """Submit the first tasks."""
+        try:
+            self._fill(self._ahead)
+        except BaseException as exc:
+            self.give_up(exc)
+            raise
+        if self._ahead is not None:
+            self._crew.watch(self)
+
+    def __next__(self) -> Any:
+        if not self._reading.acquire(blocking=False):
+            raise ValueError("another thread is waiting for a result of the same iterator")
+        try:
+            if self._futures:
+                return self._first()
+            self._check_complete()
+        finally:
+            self._reading.release()
+        raise StopIteration
+
+    def _first(self) -> Any:
+        """Wait for the first result and take it out, so that nobody holds it but whoever asked for it."""
+        try:
+            left = None if self._end is None else max(0.0, self._end - time.monotonic())
+            result = self._futures[0].result(left)
+            self._futures.popleft()
+            if self._ahead is not None and not self._stopped:
+                self._go_on()
+            return result
+        except BaseException as exc:
+            self.give_up(exc)
+            if isinstance(exc, StopIteration):
+                raise RuntimeError(
+                    "the function raised StopIteration, which would end the results: "
+                    "let it raise something else"
+                ) from exc
+            raise
+
+    def _fill(self, count: int | None) -> None:
+        with interrupts_deferred() if self._wait else contextlib.nullcontext(), self._submitting:
+            for task in itertools.islice(self._remaining, count):
+                try:
+                    self._futures.append(self._submit(task))
+                except BaseException:
+                    self._remaining = itertools.chain((task,), self._remaining)
+                    raise
+
+    def _go_on(self) -> None:
+        try:
+            self._fill(1)
+        except RuntimeError:
+            if self._crew.broken or not self._crew.was_shut_down:
+                raise
+            self._stopped = True
+
+    def _check_complete(self) -> None:
+        if not self._stopped or next(self._remaining, self) is self:
+            return
+        if self._cancelled:
+            raise CancelledError
+        if self._crew.broken:
+            raise self._crew.broken_error()
+        raise RuntimeError(
+            "the pool was shut down before all items were submitted, since buffersize limits how many are; "
+            "read the results before the shutdown, or leave buffersize out"
+        )
+
+    # ---- what the pool does with those that are being read
+
+    def stop(self, *, cancel: bool) -> None:
+        """Submit the rest of the tasks, or leave it out, because the pool will take none any more."""
+        with self._submitting:
+            if self._finish and not cancel and not self._stopped:
+                with contextlib.suppress(BrokenInterpreterPool):
+                    self._fill(None)
+            self._cancelled = self._cancelled or cancel
+            self._stopped = True
+
+    # ---- the end
+
+    def give_up(self, exc: BaseException) -> None:
+        """Close on an error; interrupt the workers on Ctrl-C, unless it was a worker that raised it."""
+        of_worker = isinstance(exc.__cause__, RemoteTraceback)
+        if isinstance(exc, KeyboardInterrupt) and self._futures and not of_worker:
+            self._crew.interrupt()
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
+        self._remaining = iter(())
+        if not self._futures:
+            return
+        crew, futures = self._crew, self._futures
+        with interrupts_deferred():
+            for future in futures:
+                future.cancel()
+            crew.discard_cancelled()
+        if self._wait:
+            try:
+                crew.wait_dropped(futures)
+            except KeyboardInterrupt:
+                crew.interrupt()
+                crew.wait_dropped(futures)
+                raise
+        futures.clear()  # an exception's traceback holds them, and they hold the exception
+
+    def __del__(self) -> None:
+        self.close()
