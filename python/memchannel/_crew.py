@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memchannel import _core, interpreters
 from memchannel._future import TaskFuture, stop_collector
 from memchannel._interrupts import interrupts_deferred
+from memchannel._output import Output
 from memchannel._worker import LEND_FROM, Parts, WorkerSetup
 from memchannel.codecs.functions import by_reference, dump_function
 from memchannel.exceptions import restore
@@ -66,6 +67,7 @@ class _Terms(NamedTuple):
     name: str
     reuse: bool
     blas_threads: int | None = None
+    prefix_output: bool = False
 
 
 class _ForkedError(RuntimeError):
@@ -83,6 +85,7 @@ class Crew:
         self.channel: _core.Channel[Any] = _core._task_channel(terms.name)
         # Associated with the receiving side, so that it is not over when a worker leaves to be replaced.
         self.channel.recv_nowait()
+        self.output = Output(terms.name, terms.prefix_output)
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._broken: BaseException | None = None
@@ -176,16 +179,28 @@ class Crew:
                 target=_serve, name=f"{self.terms.name}_{number}", args=(self, number), daemon=False
             )
             with interrupts_deferred():  # a thread that has started is in the list
-                thread.start()
+                self.output.enter()
+                try:
+                    thread.start()
+                except BaseException:
+                    self.output.join(self.output.leave())
+                    raise
                 self._threads.append(thread)
 
-    def setup(self) -> WorkerSetup:
+    def setup(self, number: int) -> WorkerSetup:
         """Tell what a worker is told before its first task."""
         terms = self.terms
         threads, given = terms.blas_threads, terms.blas_threads is not None
         if threads is None:  # the cores, shared out
             threads = max(1, (os.process_cpu_count() or 1) // terms.max_workers)
-        return WorkerSetup(terms.initializer, terms.initargs, terms.limit, threads, given)
+        output = self.output.setup(number)
+        return WorkerSetup(terms.initializer, terms.initargs, terms.limit, threads, given, output)
+
+    def worker_left(self) -> None:
+        """Show what a worker printed last; called on its thread, which ends."""
+        with self._lock:
+            thread = self.output.leave()
+        self.output.join(thread)
 
     @property
     def over(self) -> bool:
@@ -230,6 +245,7 @@ class Crew:
         self._lock = threading.Lock()
         self._threads.clear()
         self._at_work.clear()
+        self.output.forked()
         self._broken = _ForkedError(
             "belongs to the parent process: pools do not survive os.fork(); make a new one"
         )
@@ -276,6 +292,8 @@ def _serve(crew: Crew, number: int) -> None:
             pass
     except BaseException as exc:
         crew.break_down(exc, number)
+    finally:
+        crew.worker_left()
 
 
 def _serve_once(crew: Crew, number: int) -> bool:
@@ -286,7 +304,7 @@ def _serve_once(crew: Crew, number: int) -> bool:
         raise
     setup: _core.Channel[Any] = _core.Channel()
     ready: _core.Channel[Any] = _core.Channel()
-    setup.send(crew.setup())
+    setup.send(crew.setup(number))
     source = (
         "import memchannel._worker as _worker\n"
         f"_worker.main({setup.id}, {ready.id}, {crew.channel.id})\n"

@@ -48,7 +48,9 @@ class TaskFuture(Future[Any]):
         return f"<{type(self).__name__} at {id(self):#x} state={self._completion.state}>"
 
     def _outcome(self, timeout: float | None) -> tuple[str, Any]:
-        return self._completion.result(timeout)
+        outcome = self._completion.result(timeout)
+        self._crew.output.pass_on()
+        return outcome
 
     def _error(self, state: str, value: Any) -> BaseException:
         if state == "failed":
@@ -59,7 +61,7 @@ class TaskFuture(Future[Any]):
         """Return what the task returned, waiting at most `timeout` seconds, or raise what it raised."""
         if "_condition" in self.__dict__:
             return super().result(timeout)
-        state, value = self._completion.result(timeout)
+        state, value = self._outcome(timeout)
         if state == "succeeded":
             return value
         if state == "cancelled":
@@ -77,7 +79,7 @@ class TaskFuture(Future[Any]):
         """Return what the task raised, None if it returned, waiting at most `timeout` seconds."""
         if "_condition" in self.__dict__:
             return super().exception(timeout)
-        state, value = self._completion.result(timeout)
+        state, value = self._outcome(timeout)
         if state == "succeeded":
             return None
         if state == "cancelled":

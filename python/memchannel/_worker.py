@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from memchannel import _core
+from memchannel import _core, _output
+from memchannel._output import OutputSetup
 from memchannel.codecs.functions import UNPICKLABLE, load_function, unpicklable_part
 from memchannel.exceptions import ExceptionSnapshot, snapshot
 
@@ -34,6 +35,7 @@ class WorkerSetup(NamedTuple):
     """Of each BLAS library while the worker has tasks; 0: as they are."""
     more_allowed: bool
     """Raise their numbers, too."""
+    output: OutputSetup
 
 
 def _resolve(name: Any) -> Callable[..., Any]:
@@ -117,17 +119,28 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
     """Initialize, tell how that went, and run tasks until the channel ends or the limit is reached."""
     setup: WorkerSetup = _core.RecvChannel(setup_channel).recv()
     ready = _core.SendChannel(ready_channel)
+    done = -1
+    _output.connect(setup.output)
+    try:
+        done = _serve(setup, ready, setup_channel, task_channel)
+    finally:
+        # At the limit the pool goes on and may take this interpreter again, which could not open a closed
+        # end; other parked interpreters hold no end of past pools.
+        _output.disconnect(for_good=done != setup.limit)
+
+
+def _serve(setup: WorkerSetup, ready: _core.SendChannel[Any], token: int, task_channel: int) -> int:
     try:
         if setup.initializer is not None:
             load_function(*setup.initializer)(*setup.initargs)
     except BaseException as exc:
         ready.send(snapshot(exc))
-        return
+        return -1
     ready.send(None)
     tasks = _core.RecvChannel(task_channel)
     functions: dict[Any, Callable[..., Any]] = {}
     # Channel ids are unique in the process: the setup channel's names this stretch of work.
-    _core._arm(setup_channel)
+    _core._arm(token)
     done = 0
     while True:
         try:
@@ -144,7 +157,7 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
             break
         except KeyboardInterrupt:
             continue  # aimed at a task that was over already
-    _core._disarm(setup_channel)
-    # At the limit the pool goes on and may take this interpreter again, which could not open a closed end.
+    _core._disarm(token)
     if done != setup.limit:
-        tasks.close()  # parked interpreters hold no end of past pools
+        tasks.close()
+    return done

@@ -65,6 +65,10 @@ class InterpreterPool(Executor):
         pool run; by default the processors are shared out among the workers. There is one such library for
         all interpreters, so the number holds for the whole process; of several pools at work the smallest
         holds. It is put back as soon as no task runs.
+    prefix_output : bool, optional
+        Begin each line that a worker prints with its name, ``[pool_number]``. What workers write to
+        `sys.stdout` and `sys.stderr` comes out of those of the interpreter that made the pool, whatever they
+        are then, line by line, and before the task's result.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class InterpreterPool(Executor):
         name: str | None = None,
         reuse: bool = True,
         blas_threads: int | None = None,
+        prefix_output: bool = False,
     ) -> None:
         if max_workers is not None and not hasattr(max_workers, "__index__"):
             raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}")
@@ -119,6 +124,7 @@ class InterpreterPool(Executor):
                 name or f"InterpreterPool-{next(_numbers)}",
                 reuse,
                 blas_threads,
+                bool(prefix_output),
             )
         )
         # A pool that nobody holds ends when its tasks are done, as the standard executors do.

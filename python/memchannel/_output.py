@@ -1,0 +1,264 @@
+"""What workers print, on its way to the streams of the interpreter that made the pool."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+from typing import Any, NamedTuple
+
+from memchannel import _core
+
+__all__ = ["Output", "OutputSetup", "connect", "disconnect"]
+
+_NAMES = ("stdout", "stderr")
+
+MOST_WAITING = 10_000
+"""Lines on their way; whoever prints more waits until some are shown, as on a pipe that is full."""
+
+
+class _StreamSetup(NamedTuple):
+    """What a worker's stream has in common with the one that its text ends in."""
+
+    encoding: str
+    errors: str
+    is_terminal: bool
+
+
+class OutputSetup(NamedTuple):
+    """What a worker is told of its output."""
+
+    lines: int
+    bell: int
+    worker: int
+    streams: tuple[_StreamSetup, ...]
+
+
+# ---- in the worker
+
+
+class _Outlet(io.RawIOBase):
+    """The binary end of a worker's stream; while nobody listens, the process's own descriptor.
+
+    The stream stays the same one through all pools that the interpreter works for: handlers of `logging` keep
+    the stream they were made with.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._to: tuple[OutputSetup, _core.SendChannel[Any], _core.SendChannel[bool]] | None = None
+
+    def connect(self, setup: OutputSetup, lines: _core.SendChannel[Any], bell: Any) -> None:
+        self._to = (setup, lines, bell)
+
+    def disconnect(self) -> None:
+        self._to = None
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._to is not None and self._to[0].streams[self._number].is_terminal
+
+    def fileno(self) -> int:
+        return int(self._original().fileno())
+
+    def write(self, data: Any, /) -> int:
+        raw = bytes(data)
+        if raw and not self._sent(raw):
+            self._original().buffer.write(raw)
+            self._original().flush()
+        return len(raw)
+
+    def _sent(self, raw: bytes) -> bool:
+        if self._to is None:
+            return False
+        setup, lines, bell = self._to
+        text = raw.decode(setup.streams[self._number].encoding, "replace")
+        try:
+            lines.send((setup.worker, self._number, text))
+            bell.send_nowait(True)
+        except (OSError, ValueError, RuntimeError):  # nobody listens any more
+            return False
+        return True
+
+    def _original(self) -> Any:
+        original = getattr(sys, f"__{_NAMES[self._number]}__")
+        if original is None:
+            raise io.UnsupportedOperation("this process has no such stream")
+        return original
+
+
+_streams: dict[str, io.TextIOWrapper] = {}
+
+
+def connect(setup: OutputSetup) -> None:
+    """Send what this interpreter prints from now on, line by line, to the one that made the pool."""
+    lines: _core.SendChannel[Any] = _core.SendChannel(setup.lines)
+    bell: _core.SendChannel[bool] = _core.SendChannel(setup.bell)
+    for number, (name, kind) in enumerate(zip(_NAMES, setup.streams, strict=True)):
+        stream = _streams.get(name)
+        if stream is None or stream.closed:
+            # Without a BufferedWriter between, so that no character is cut in two.
+            stream = io.TextIOWrapper(_Outlet(number), encoding="utf-8", newline="\n")  # type: ignore[arg-type]
+            _streams[name] = stream
+        stream.reconfigure(encoding=kind.encoding, errors=kind.errors, line_buffering=True)
+        _outlet(stream).connect(setup, lines, bell)
+        setattr(sys, name, stream)
+
+
+def disconnect(*, for_good: bool) -> None:
+    """Send what is left, and print to the process's own streams; `for_good`: close the channels' ends."""
+    for name, stream in _streams.items():
+        with contextlib.suppress(ValueError, OSError):  # closed by a task
+            stream.flush()
+        connection = _outlet(stream)._to if not stream.closed else None
+        if not stream.closed:
+            _outlet(stream).disconnect()
+        if getattr(sys, name) is stream:
+            setattr(sys, name, getattr(sys, f"__{name}__"))
+        if for_good and connection is not None:
+            connection[1].close()
+            connection[2].close()
+
+
+def _outlet(stream: io.TextIOWrapper) -> _Outlet:
+    outlet: Any = stream.buffer
+    assert isinstance(outlet, _Outlet)
+    return outlet
+
+
+# ---- where the pool was made
+
+
+def _setup_of(name: str) -> _StreamSetup:
+    stream: Any = getattr(sys, name)
+    usual = "strict" if name == "stdout" else "backslashreplace"
+    try:
+        is_terminal = bool(stream.isatty())
+    except (AttributeError, ValueError):  # None, not a file, closed
+        is_terminal = False
+    encoding, errors = (getattr(stream, attribute, None) for attribute in ("encoding", "errors"))
+    return _StreamSetup(encoding or "utf-8", errors or usual, is_terminal)
+
+
+class Output:
+    """Takes the lines of a pool's workers and writes them to what `sys.stdout` and `sys.stderr` are then.
+
+    A thread writes them as they come. Whoever takes a task's outcome writes what is there before, so that
+    what the task printed comes first.
+
+    Parameters
+    ----------
+    name : str
+        The pool's.
+    prefixed : bool
+        Begin each line with the worker's name.
+    """
+
+    def __init__(self, name: str, prefixed: bool) -> None:
+        self._name = name
+        self._prefixed = prefixed
+        self._lines: _core.Channel[Any] = _core.Channel(MOST_WAITING, name=f"{name} output")
+        self._incoming = self._lines.ends[0]
+        self._bell: _core.Channel[bool] = _core.Channel(1)
+        self._bell.send_nowait(False)
+        for channel in (self._lines, self._bell):
+            channel.recv_nowait()  # associated, as with the bell's other side: not over when a worker leaves
+        self._lock = threading.Lock()
+        self._writer: int | None = None
+        self._workers = 0  # the crew's lock
+        self._thread: threading.Thread | None = None  # the crew's lock
+        self._open: dict[int, int] = {}
+        """By stream: which worker's line has not ended yet."""
+        self._forked = False
+
+    def setup(self, worker: int) -> OutputSetup:
+        """Tell a worker where to send what it prints."""
+        return OutputSetup(self._lines.id, self._bell.id, worker, tuple(map(_setup_of, _NAMES)))
+
+    def enter(self) -> None:
+        """Begin to work for one more worker. Called under the crew's lock."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=f"{self._name} output")
+            thread.start()
+            self._thread = thread
+        self._workers += 1
+
+    def leave(self) -> threading.Thread | None:
+        """End the work for one worker; after the last, give the thread to `join`. Under the crew's lock."""
+        self._workers -= 1
+        thread = None
+        if not self._workers:
+            thread, self._thread = self._thread, None
+        return thread
+
+    def join(self, thread: threading.Thread | None) -> None:
+        """Write what is there, and wait for the end of a thread that `leave` gave."""
+        self.pass_on()
+        if thread is not None:
+            self._bell.send(False)
+            thread.join()
+
+    def _run(self) -> None:
+        while self._bell.recv():
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Write the lines that are there; returns when those are written that others took, too."""
+        # In this order: a line that is not in the channel any more was taken under the lock.
+        if (len(self._incoming) or self._lock.locked()) and not self._forked:
+            self._drain()
+
+    def _drain(self) -> None:
+        if self._writer == threading.get_ident():
+            return  # the stream itself takes a task's outcome
+        with self._lock:
+            self._writer = threading.get_ident()
+            try:
+                touched = set()
+                for _ in range(len(self._incoming)):  # not for ever
+                    line = self._incoming.recv_nowait()
+                    if line is None:
+                        break
+                    touched.add(line[1])
+                    self._write(*line)
+                for number in touched:
+                    with contextlib.suppress(Exception):
+                        getattr(sys, _NAMES[number]).flush()
+            finally:
+                self._writer = None
+
+    def _write(self, worker: int, number: int, text: str) -> None:
+        stream: Any = getattr(sys, _NAMES[number])
+        if stream is None:
+            return
+        if self._prefixed:
+            text = self._with_prefix(worker, number, text)
+        # A stream may be closed, or anything with a write(): what it raises belongs to no task.
+        with contextlib.suppress(Exception):
+            try:
+                stream.write(text)
+            except UnicodeEncodeError as exc:  # another stream than the one that the worker was told of
+                stream.write(text.encode(exc.encoding, "backslashreplace").decode(exc.encoding))
+
+    def _with_prefix(self, worker: int, number: int, text: str) -> str:
+        prefix = f"[{self._name}_{worker}] "
+        goes_on = self._open.pop(number, None)
+        *whole, rest = text.split("\n")
+        lines = [f"{prefix}{line}\n" for line in whole]
+        if rest:
+            self._open[number] = worker
+            lines.append(prefix + rest)
+        if goes_on == worker:
+            lines[0] = lines[0].removeprefix(prefix)
+        elif goes_on is not None:
+            lines.insert(0, "\n")
+        return "".join(lines)
+
+    def forked(self) -> None:
+        """In a forked child the workers are gone, and what they printed is the parent's to show."""
+        self._lock = threading.Lock()
+        self._writer = None
+        self._forked = True
