@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["arrays_of", "decode_dtype", "encode_dtype", "import_numpy", "loads", "prepare", "reduce_dtype"]
+__all__ = [
+    "STRING_DTYPE",
+    "arrays_of",
+    "decode_dtype",
+    "encode_dtype",
+    "import_numpy",
+    "load_masked",
+    "loads",
+    "masked_parts",
+    "prepare",
+    "reduce_dtype",
+]
 
 
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
@@ -127,7 +138,7 @@ def prepare(obj: object) -> NDArray[Any] | tuple[Any, ...]:
         For lists, strings and everything else that holds no array.
     """
     prepared = arrays_of(obj)
-    if isinstance(prepared, tuple) or prepared.dtype.num != _STRING_DTYPE:
+    if isinstance(prepared, tuple) or prepared.dtype.num != STRING_DTYPE:
         return prepared
     return _dump_text(prepared)
 
@@ -229,36 +240,41 @@ def _masked_arrow(obj: Any) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.MaskedArray(data, mask)
 
 
-# NPY_VSTRING: the array's own memory refers to an arena of the dtype's.
-_STRING_DTYPE = 2056
+STRING_DTYPE = 2056
+"""NPY_VSTRING: the array's own memory refers to an arena of the dtype's."""
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
     return pickle.dumps((kind, extra), 5), items
 
 
-def _dump_masked(obj: np.ma.MaskedArray[Any, Any]) -> tuple[bytes, list[Any]]:
+def masked_parts(obj: np.ma.MaskedArray[Any, Any]) -> tuple[NDArray[Any], NDArray[Any] | None, Any, bool]:
+    """Take a masked array apart into what `load_masked` takes, without copying data or mask."""
     import numpy as np
 
-    items = [obj.view(np.ndarray)]
-    if items[0].dtype.num == _STRING_DTYPE:
-        raise _refuse(obj, "a masked array of StringDType; send its data and mask one by one")
-    if obj.mask is not np.ma.nomask:
-        items.append(np.asarray(obj.mask))
+    mask = None if obj.mask is np.ma.nomask else np.asarray(obj.mask)
     # _fill_value is None until somebody asked for it, and need not fit the dtype's default.
-    return _dump("masked", (obj._fill_value, obj.hardmask), items)  # type: ignore[attr-defined]
+    return obj.view(np.ndarray), mask, obj._fill_value, obj.hardmask  # type: ignore[attr-defined]
 
 
-def _load_masked(data: NDArray[Any], mask: Any, fill_value: Any, hard: bool) -> Any:
+def load_masked(data: NDArray[Any], mask: NDArray[Any] | None, fill_value: Any, hard: bool) -> Any:
+    """Make a masked array of data and mask, which it does not copy."""
     import numpy as np
 
     masked: Any = data.view(np.ma.MaskedArray)
     # MaskedArray(data, mask) would copy a mask that it may not write.
-    masked._mask = mask
+    masked._mask = np.ma.nomask if mask is None else mask
     masked._sharedmask = True
     masked._fill_value = fill_value
     masked._hardmask = hard
     return masked
+
+
+def _dump_masked(obj: np.ma.MaskedArray[Any, Any]) -> tuple[bytes, list[Any]]:
+    data, mask, *rest = masked_parts(obj)
+    if data.dtype.num == STRING_DTYPE:
+        raise _refuse(obj, "a masked array of StringDType; send its data and mask one by one")
+    return _dump("masked", tuple(rest), [data] if mask is None else [data, mask])
 
 
 def _dump_text(array: NDArray[Any]) -> tuple[bytes, list[Any]]:
@@ -297,5 +313,5 @@ def loads(payload: bytes, items: list[Any]) -> object:
     if kind == "recarray":
         return items[0].view(np.recarray)
     if kind == "masked":
-        return _load_masked(items[0], items[1] if len(items) > 1 else np.ma.nomask, *extra)
+        return load_masked(items[0], items[1] if len(items) > 1 else None, *extra)
     return _load_text(items, *extra)

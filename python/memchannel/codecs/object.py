@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memchannel import _core
-from memchannel.codecs.array import reduce_dtype
+from memchannel.codecs.array import STRING_DTYPE, load_masked, masked_parts, reduce_dtype
 
 __all__ = ["ByValue", "dumps", "loads"]
 
@@ -48,6 +48,30 @@ def _reduce_arrow_backed(obj: Any) -> Any:
     return copyreg.__newobj__, (type(obj),), state  # type: ignore[attr-defined]
 
 
+def _keeps_contents_elsewhere(array: Any) -> bool:
+    """Tell whether the array's own memory holds references only."""
+    return bool(array.dtype.hasobject) or array.dtype.num == STRING_DTYPE
+
+
+def _view_as(array: Any, kind: type) -> Any:
+    return array.view(kind)
+
+
+def _reduce_subclass(array: Any) -> Any:
+    """Reduce to the ndarray inside, which can be lent; NumPy's own reduction copies those of subclasses."""
+    import numpy as np
+
+    kind = type(array)
+    if kind in copyreg.dispatch_table:
+        return NotImplemented
+    if kind is np.ma.MaskedArray:
+        return load_masked, masked_parts(array)
+    for name in ("__reduce__", "__reduce_ex__", "__setstate__"):
+        if getattr(kind, name) is not getattr(np.ndarray, name):
+            return NotImplemented  # it has state of its own
+    return _view_as, (array.view(np.ndarray), kind)
+
+
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, items: list[Any], lend_from: int) -> None:
         def take_buffer(buffer: pickle.PickleBuffer) -> bool:
@@ -64,15 +88,17 @@ class _Pickler(pickle.Pickler):
         self._lend_from = lend_from
         numpy = sys.modules.get("numpy")
         self._array_type = getattr(numpy, "ndarray", None)
+        self._array_types: Any = self._array_type or ()
         self._dtype_type: Any = getattr(numpy, "dtype", ())  # the base of all dtypes' types
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is self._array_type:
-            # Object arrays and StringDType (number 2056) keep what matters outside the array's own memory.
-            if obj.dtype.hasobject or obj.dtype.num == 2056:
+            if _keeps_contents_elsewhere(obj):
                 return NotImplemented
             return self._refer(obj) if obj.nbytes >= self._lend_from else self._copy(obj)
+        if isinstance(obj, self._array_types):
+            return NotImplemented if _keeps_contents_elsewhere(obj) else _reduce_subclass(obj)
         if isinstance(obj, self._dtype_type):
             return reduce_dtype(obj)
         if kind in _ENDS:
