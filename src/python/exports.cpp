@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arguments.hpp"
+#include "arrow_abi.hpp"
 #include "core/registry.hpp"
 #include "parts.hpp"
 
@@ -146,60 +147,15 @@ Ref make_tensor(Source source, std::uint8_t type_code, bool copy) {
     return capsule;
 }
 
-// ---- Arrow (the Arrow C data interface and its PyCapsule interface)
-
-struct ArrowSchema {
-    const char* format;
-    const char* name;
-    const char* metadata;
-    std::int64_t flags;
-    std::int64_t n_children;
-    ArrowSchema** children;
-    ArrowSchema* dictionary;
-    void (*release)(ArrowSchema*);
-    void* private_data;
-    static constexpr const char* capsule = "arrow_schema";
-};
-struct ArrowArray {
-    std::int64_t length;
-    std::int64_t null_count;
-    std::int64_t offset;
-    std::int64_t n_buffers;
-    std::int64_t n_children;
-    const void** buffers;
-    ArrowArray** children;
-    ArrowArray* dictionary;
-    void (*release)(ArrowArray*);
-    void* private_data;
-    static constexpr const char* capsule = "arrow_array";
-};
+// ---- Arrow
 
 struct ArrowMemory {
     const void* buffers[2];  // validity, values
     LeaseRef lease;
 };
 
-// A consumer that took the structure has copied it and marked this one as released.
-template <class Structure>
-void end_structure(PyObject* capsule) {
-    auto* const structure = static_cast<Structure*>(PyCapsule_GetPointer(capsule, Structure::capsule));
-    if (structure->release) structure->release(structure);
-    delete structure;
-}
-
-template <class Structure>
-Ref structure_capsule(std::unique_ptr<Structure> structure) {
-    Ref capsule = Ref::steal(PyCapsule_New(structure.get(), Structure::capsule, end_structure<Structure>));
-    if (!capsule) {
-        structure->release(structure.get());
-        throw PythonError();
-    }
-    structure.release();
-    return capsule;
-}
-
 Ref make_schema(const char* format) {
-    auto schema = std::make_unique<ArrowSchema>();
+    Owned<ArrowSchema> schema(new ArrowSchema());
     auto text = std::make_unique<std::string>(format);
     schema->format = text->c_str();
     schema->name = "";
@@ -212,7 +168,7 @@ Ref make_schema(const char* format) {
 }
 
 Ref make_arrow_array(Source source) {
-    auto array = std::make_unique<ArrowArray>();
+    Owned<ArrowArray> array(new ArrowArray());
     auto memory = std::make_unique<ArrowMemory>();
     memory->buffers[1] = source.data;
     memory->lease = std::move(source.lease);

@@ -2,6 +2,7 @@
 #include "module.hpp"
 
 #include "arguments.hpp"
+#include "arrow_stream.hpp"
 #include "async_call.hpp"
 #include "callbacks.hpp"
 #include "channel_types.hpp"
@@ -35,6 +36,7 @@ int exec(PyObject* module) {
     if (!add_channel_types(module, state)) return -1;
     if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;
+    if (!add_arrow_batches_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
     return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
 }
@@ -61,6 +63,8 @@ PyMethodDef methods[] = {
     {"_open_end", as_function(open_end), METH_FASTCALL, nullptr},
     {"_dlpack", as_function(export_dlpack), METH_FASTCALL, nullptr},
     {"_arrow_array", as_function(export_arrow), METH_FASTCALL, nullptr},
+    {"_arrow_batches", arrow_batches, METH_O, nullptr},
+    {"_arrow_stream", arrow_stream, METH_O, nullptr},
     {"_claim_block", claim_block, METH_O, nullptr},
     {"_submit", as_function(submit_task), METH_FASTCALL, nullptr},
     {"_work", as_function(run_tasks), METH_FASTCALL, nullptr},

@@ -19,6 +19,7 @@ struct ModuleState {
     PyTypeObject* object_channel_type;
     PyTypeObject* shared_buffer_type;
     PyTypeObject* completion_type;
+    PyTypeObject* arrow_batches_type;
     PyTypeObject* end_type;
     PyTypeObject* notifier_type;
     PyTypeObject* async_call_type;

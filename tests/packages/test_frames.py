@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 import xarray as xr
@@ -140,14 +139,6 @@ def test_xarray_data() -> None:
     got = received(sent)
     assert got.identical(sent)
     assert address(got["a"].data) == address(sent["a"].data)
-
-
-def test_polars_pickles_a_copy() -> None:
-    """A frame of polars has no out-of-band pickle: its own bytes travel."""
-    sent = pl.DataFrame({"a": NUMBERS})
-    channel: memchannel.Channel[Any] = memchannel.Channel()
-    channel.send(sent)
-    assert channel.recv().equals(sent)
 
 
 def test_a_frame_in_another_interpreter() -> None:

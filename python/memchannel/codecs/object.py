@@ -16,6 +16,7 @@ from typing import Any
 
 from memchannel import _core
 from memchannel.codecs.array import STRING_DTYPE, load_masked, masked_parts, reduce_dtype
+from memchannel.codecs.frames import reduce_polars
 
 __all__ = ["ByValue", "dumps", "loads"]
 
@@ -77,7 +78,7 @@ class _Pickler(pickle.Pickler):
         def take_buffer(buffer: pickle.PickleBuffer) -> bool:
             # No method: the pickler would hold itself, and the items, until the next garbage collection.
             with memoryview(buffer) as view:
-                if view.nbytes < lend_from:
+                if view.nbytes < lend_from and type(view.obj) is not _core.ArrowBatches:
                     _core._count_copied(view.nbytes)
                     return True  # in the pickle
             items.append(buffer)
@@ -89,6 +90,8 @@ class _Pickler(pickle.Pickler):
         numpy = sys.modules.get("numpy")
         self._array_type = getattr(numpy, "ndarray", None)
         self._array_types: Any = self._array_type or ()
+        polars = sys.modules.get("polars")
+        self._polars_types = (getattr(polars, "DataFrame", None), getattr(polars, "Series", None))
         self._dtype_type: Any = getattr(numpy, "dtype", ())  # the base of all dtypes' types
 
     def reducer_override(self, obj: Any) -> Any:
@@ -111,6 +114,8 @@ class _Pickler(pickle.Pickler):
             )
         if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
             return self._refer((obj.take(), True))
+        if kind in self._polars_types:
+            return reduce_polars(obj, self._lend_from)
         if kind.__module__.startswith("pandas.") and hasattr(obj, "_pa_array"):
             return _reduce_arrow_backed(obj)
         return NotImplemented

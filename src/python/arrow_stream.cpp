@@ -1,0 +1,203 @@
+#include "arrow_stream.hpp"
+
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "arrow_abi.hpp"
+#include "parts.hpp"
+
+namespace memchannel {
+
+namespace {
+
+// What is lent. All interpreters are in one process: the receiver reads the owner's structures, and what
+// they point to, for as long as the lease lasts.
+struct Batches {
+    const ArrowSchema* schema;
+    const Owned<ArrowArray>* arrays;
+    std::size_t count;
+};
+
+struct Contents {
+    Batches batches{};
+    Owned<ArrowSchema> schema;
+    std::vector<Owned<ArrowArray>> arrays;
+};
+
+struct ArrowBatches {
+    PyObject_HEAD Contents* contents;
+};
+
+Contents* contents_of(PyObject* self) noexcept { return reinterpret_cast<ArrowBatches*>(self)->contents; }
+
+void batches_dealloc(PyObject* self) {
+    PyTypeObject* const type = Py_TYPE(self);
+    {
+        const ErrorScope errors;  // the library that made the structures may run Python code
+        delete contents_of(self);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+int batches_getbuffer(PyObject* self, Py_buffer* view, int flags) {
+    return PyBuffer_FillInfo(view, self, &contents_of(self)->batches, sizeof(Batches), 1, flags);
+}
+
+PyType_Slot batches_slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(batches_dealloc)},
+    {Py_bf_getbuffer, reinterpret_cast<void*>(batches_getbuffer)},
+    {Py_tp_doc, const_cast<char*>("The record batches of an Arrow stream, to be lent. Its buffer tells where "
+                                  "they are.")},
+    {0, nullptr},
+};
+
+PyType_Spec batches_spec = {
+    "memchannel._core.ArrowBatches",
+    sizeof(ArrowBatches),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    batches_slots,
+};
+
+// 0 or a value of errno.
+int read_stream(ArrowArrayStream& stream, Contents& contents) {
+    contents.schema = Owned<ArrowSchema>(new ArrowSchema());
+    if (const int status = stream.get_schema(&stream, contents.schema.get())) return status;
+    for (;;) {
+        Owned<ArrowArray> array(new ArrowArray());
+        if (const int status = stream.get_next(&stream, array.get())) return status;
+        if (!array->release) break;
+        contents.arrays.push_back(std::move(array));
+    }
+    contents.batches = Batches{contents.schema.get(), contents.arrays.data(), contents.arrays.size()};
+    return 0;
+}
+
+// ---- the receiver's structures: they point into the owner's and hold the lease
+
+template <class Structure>
+struct Shared {
+    LeaseRef lease;
+    std::vector<Owned<Structure>> children;
+    std::vector<Structure*> pointers;
+    Owned<Structure> dictionary;
+};
+
+// Each child has a lease of its own: a consumer may keep a child and release its parent.
+template <class Structure>
+Owned<Structure> shared(const Structure& from, Lease* lease) {
+    auto parts = std::make_unique<Shared<Structure>>();
+    parts->lease = LeaseRef::share(lease);
+    for (std::int64_t i = 0; i < from.n_children; ++i) {
+        parts->children.push_back(shared(*from.children[i], lease));
+        parts->pointers.push_back(parts->children.back().get());
+    }
+    if (from.dictionary) parts->dictionary = shared(*from.dictionary, lease);
+    Owned<Structure> made(new Structure(from));
+    made->children = parts->pointers.data();
+    made->dictionary = parts->dictionary.get();
+    made->release = [](Structure* self) {
+        self->release = nullptr;
+        delete static_cast<Shared<Structure>*>(self->private_data);
+    };
+    made->private_data = parts.release();
+    return made;
+}
+
+struct Reading {
+    LeaseRef lease;
+    const Batches* batches;
+    std::size_t next = 0;
+};
+
+Reading& reading(ArrowArrayStream* stream) noexcept { return *static_cast<Reading*>(stream->private_data); }
+
+// Consumers call without a thread state, and no exception may pass.
+template <class Structure>
+int give(const Structure& from, Lease* lease, Structure* to) noexcept {
+    try {
+        Owned<Structure> made = shared(from, lease);
+        *to = *made;
+        made->release = nullptr;
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return ENOMEM;
+    }
+}
+
+Owned<ArrowArrayStream> stream_over(LeaseRef lease, const Batches* batches) {
+    auto state = std::make_unique<Reading>();
+    state->lease = std::move(lease);
+    state->batches = batches;
+    Owned<ArrowArrayStream> stream(new ArrowArrayStream());
+    stream->get_schema = [](ArrowArrayStream* self, ArrowSchema* to) {
+        return give(*reading(self).batches->schema, reading(self).lease.get(), to);
+    };
+    stream->get_next = [](ArrowArrayStream* self, ArrowArray* to) {
+        Reading& here = reading(self);
+        if (here.next == here.batches->count) {
+            *to = ArrowArray();
+            return 0;
+        }
+        const int status = give(*here.batches->arrays[here.next], here.lease.get(), to);
+        if (status == 0) ++here.next;
+        return status;
+    };
+    stream->get_last_error = [](ArrowArrayStream*) -> const char* { return "out of memory"; };
+    stream->release = [](ArrowArrayStream* self) {
+        self->release = nullptr;
+        delete static_cast<Reading*>(self->private_data);
+    };
+    stream->private_data = state.release();
+    return stream;
+}
+
+}  // namespace
+
+PyObject* arrow_batches(PyObject* module, PyObject* capsule) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        auto* const given =
+            static_cast<ArrowArrayStream*>(PyCapsule_GetPointer(capsule, ArrowArrayStream::capsule));
+        if (!given) return nullptr;
+        if (!given->release) {
+            PyErr_SetString(PyExc_ValueError, "the Arrow stream was read already");
+            return nullptr;
+        }
+        PyTypeObject* const type = state_of_module(module).arrow_batches_type;
+        Ref self = Ref::steal(type->tp_alloc(type, 0));
+        if (!self) return nullptr;
+        reinterpret_cast<ArrowBatches*>(self.get())->contents = new Contents();
+        if (const int status = read_stream(*given, *contents_of(self.get()))) {
+            const char* const reason = given->get_last_error(given);
+            PyErr_Format(PyExc_ValueError, "cannot read the Arrow stream of what is sent: %s (errno %d)",
+                         reason ? reason : "no reason given", status);
+            return nullptr;
+        }
+        return self.release();
+    });
+}
+
+PyObject* arrow_stream(PyObject* module, PyObject* memory) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        BufferScope buffer;
+        if (!buffer.acquire(memory, PyBUF_SIMPLE)) return nullptr;
+        Lease* const lease = ground_of(state_of_module(module), memory).lease;
+        if (!lease || buffer->len != sizeof(Batches)) {
+            PyErr_SetString(PyExc_TypeError, "expected the lent memory of an ArrowBatches");
+            return nullptr;
+        }
+        return structure_capsule(
+                   stream_over(LeaseRef::share(lease), static_cast<const Batches*>(buffer->buf)))
+            .release();
+    });
+}
+
+bool add_arrow_batches_type(PyObject* module, ModuleState& state) noexcept {
+    state.arrow_batches_type =
+        reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &batches_spec, nullptr));
+    return state.arrow_batches_type && PyModule_AddType(module, state.arrow_batches_type) == 0;
+}
+
+}  // namespace memchannel

@@ -1,0 +1,217 @@
+"""Arrow streams that are lent whole, by a producer and a consumer that know nothing but the C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import pickle
+import threading
+from typing import Any
+
+import pytest
+
+import memchannel
+from memchannel import _core
+
+pytestmark = pytest.mark.usefixtures("level_leases")
+
+POINTER = ctypes.POINTER
+
+
+class Schema(ctypes.Structure):
+    """``struct ArrowSchema``."""
+
+
+class Array(ctypes.Structure):
+    """``struct ArrowArray``."""
+
+
+class Stream(ctypes.Structure):
+    """``struct ArrowArrayStream``."""
+
+
+RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+Schema._fields_ = [
+    *((name, ctypes.c_char_p) for name in ("format", "name", "metadata")),
+    *((name, ctypes.c_int64) for name in ("flags", "n_children")),
+    *(("children", POINTER(POINTER(Schema))), ("dictionary", POINTER(Schema))),
+    *(("release", RELEASE), ("private_data", ctypes.c_void_p)),
+]
+Array._fields_ = [
+    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+    ("buffers", POINTER(ctypes.c_void_p)),
+    *(("children", POINTER(POINTER(Array))), ("dictionary", POINTER(Array))),
+    *(("release", RELEASE), ("private_data", ctypes.c_void_p)),
+]
+GET_SCHEMA = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, POINTER(Schema))
+GET_NEXT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, POINTER(Array))
+LAST_ERROR = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+Stream._fields_ = [
+    ("get_schema", GET_SCHEMA),
+    ("get_next", GET_NEXT),
+    ("get_last_error", LAST_ERROR),
+    ("release", RELEASE),
+    ("private_data", ctypes.c_void_p),
+]
+
+new_capsule = ctypes.pythonapi.PyCapsule_New
+new_capsule.restype = ctypes.py_object
+new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
+pointer_in.restype = ctypes.c_void_p
+pointer_in.argtypes = [ctypes.py_object, ctypes.c_char_p]
+NAME = b"arrow_array_stream"
+
+
+class Producer:
+    """Two batches of a struct with a column of int64 and one with a dictionary; counts what is released."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.fails_at = fails_at
+        self.given = 0
+        self.released: list[str] = []
+        self.values = (ctypes.c_int64 * 6)(*range(6))
+        self.reason = ctypes.create_string_buffer(b"the disk is full")
+        self._schemas = [
+            Schema(format=code, name=name) for code, name in ((b"l", b"a"), (b"i", b"b"), (b"u", b""))
+        ]
+        self._keep: list[Any] = []
+        self._schemas[1].dictionary = ctypes.pointer(self._schemas[2])
+        self._release_schema = RELEASE(lambda at: self._end(Schema, at, "schema"))
+        self._release_array = RELEASE(lambda at: self._end(Array, at, "array"))
+        self.stream = Stream(
+            GET_SCHEMA(self._get_schema),
+            GET_NEXT(self._get_next),
+            LAST_ERROR(lambda _: ctypes.addressof(self.reason)),
+            RELEASE(lambda at: self._end(Stream, at, "stream")),
+        )
+        self.capsule = new_capsule(ctypes.addressof(self.stream), NAME, None)
+
+    def _end(self, kind: Any, at: int, name: str) -> None:
+        self.released.append(name)
+        kind.from_address(at).release = RELEASE()
+
+    def _pointers(self, kind: Any, items: list[Any]) -> Any:
+        made = (POINTER(kind) * len(items))(*map(ctypes.pointer, items))
+        self._keep += [made, items]
+        return ctypes.cast(made, POINTER(POINTER(kind)))
+
+    def _get_schema(self, _: int, to: Any) -> int:
+        to[0] = Schema(format=b"+s", n_children=2, release=self._release_schema)
+        to[0].children = self._pointers(Schema, self._schemas[:2])
+        return 0
+
+    def _array(self, first: int, count: int) -> Array:
+        buffers = (ctypes.c_void_p * 2)(None, ctypes.addressof(self.values) + 8 * first)
+        self._keep.append(buffers)
+        return Array(length=count, n_buffers=2, buffers=ctypes.cast(buffers, POINTER(ctypes.c_void_p)))
+
+    def _get_next(self, _: int, to: Any) -> int:
+        if self.given == self.fails_at:
+            return 28  # ENOSPC
+        to[0] = Array()
+        if self.given < 2:
+            columns = [self._array(3 * self.given, 3), self._array(0, 3)]
+            words = self._array(2, 1)
+            self._keep.append(words)
+            columns[1].dictionary = ctypes.pointer(words)
+            to[0] = Array(length=3, n_children=2, release=self._release_array)
+            to[0].children = self._pointers(Array, columns)
+            self.given += 1
+        return 0
+
+
+def lent(producer: Producer) -> memoryview:
+    """Send the batches to ourselves."""
+    channel: memchannel.Channel[Any] = memchannel.Channel()
+    channel.send([pickle.PickleBuffer(_core._arrow_batches(producer.capsule))])
+    view: memoryview = channel.recv()[0]
+    return view
+
+
+def consumed(capsule: Any) -> Stream:
+    """Look at the stream in a capsule; the capsule must stay alive."""
+    return Stream.from_address(pointer_in(capsule, NAME))
+
+
+def next_of(stream: Stream) -> Array:
+    array = Array()
+    assert stream.get_next(ctypes.addressof(stream), ctypes.pointer(array)) == 0
+    return array
+
+
+def test_schema_and_batches_arrive_in_place() -> None:
+    producer = Producer()
+    capsule = _core._arrow_stream(lent(producer))
+    stream = consumed(capsule)
+    schema = Schema()
+    assert stream.get_schema(ctypes.addressof(stream), ctypes.pointer(schema)) == 0
+    children = [schema.children[i][0] for i in range(schema.n_children)]
+    assert (schema.format, [(one.format, one.name) for one in children]) == (
+        b"+s",
+        [(b"l", b"a"), (b"i", b"b")],
+    )
+    assert children[1].dictionary[0].format == b"u"
+    first, second, end = (next_of(stream) for _ in range(3))
+    assert not end.release
+    assert (first.length, second.n_children) == (3, 2)
+    for number, array in enumerate((first, second)):
+        assert array.children[0][0].buffers[1] == ctypes.addressof(producer.values) + 24 * number
+        assert array.children[1][0].dictionary[0].buffers[1] == ctypes.addressof(producer.values) + 16
+    assert producer.released == []
+    for structure in (schema, first, second):
+        structure.release(ctypes.addressof(structure))
+        assert not structure.release
+    assert producer.released == []
+    del capsule, stream
+    assert sorted(producer.released) == ["array", "array", "schema"]
+
+
+def test_a_child_outlives_its_parent_and_ends_on_any_thread() -> None:
+    producer = Producer()
+    array = next_of(consumed(capsule := _core._arrow_stream(lent(producer))))
+    child = Array.from_buffer_copy(array.children[0][0])
+    array.children[0][0].release = RELEASE()  # moved out
+    array.release(ctypes.addressof(array))
+    del capsule
+    gc.collect()
+    assert producer.released == []
+    assert child.buffers[1] == ctypes.addressof(producer.values)
+    thread = threading.Thread(target=child.release, args=(ctypes.addressof(child),))
+    thread.start()
+    thread.join()
+    assert sorted(producer.released) == ["array", "array", "schema"]
+
+
+def test_every_receiver_of_a_broadcast_reads_them() -> None:
+    producer = Producer()
+    channel: memchannel.Channel[Any] = memchannel.Channel()
+    receivers = [channel.broadcast(), channel.broadcast()]
+    channel.send([pickle.PickleBuffer(_core._arrow_batches(producer.capsule))])
+    for receiver in receivers:
+        stream = consumed(capsule := _core._arrow_stream(receiver.recv()[0]))
+        for _ in range(2):
+            array = next_of(stream)
+            array.release(ctypes.addressof(array))
+        del capsule, stream
+    assert sorted(producer.released) == ["array", "array", "schema"]
+
+
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_a_stream_that_fails_says_why(fails_at: int) -> None:
+    producer = Producer(fails_at)
+    with pytest.raises(ValueError, match=r"cannot read the Arrow stream .* the disk is full \(errno 28\)"):
+        _core._arrow_batches(producer.capsule)
+    assert sorted(producer.released) == ["array"] * fails_at + ["schema"]
+
+
+def test_what_is_no_stream() -> None:
+    producer = Producer()
+    producer.stream.release = RELEASE()
+    with pytest.raises(ValueError, match="read already"):
+        _core._arrow_batches(producer.capsule)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        _core._arrow_batches(object())  # type: ignore[arg-type]
+    for memory in (memoryview(bytes(24)), memoryview(b"")):
+        with pytest.raises(TypeError, match="ArrowBatches"):
+            _core._arrow_stream(memory)
