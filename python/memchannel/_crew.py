@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -68,6 +70,11 @@ class _Terms(NamedTuple):
     reuse: bool
     blas_threads: int | None = None
     prefix_output: bool = False
+
+
+_NEARLY_IDLE = 0.0002
+"""Seconds that a worker is given to come for the next task before another one is started: whoever submits a
+task on the result of the last one is faster."""
 
 
 class _ForkedError(RuntimeError):
@@ -169,11 +176,8 @@ class Crew:
 
     def _start_thread(self) -> None:
         with self._lock:
-            now = self.channel.statistics()
-            if self._shut_down or now.queued <= now.waiting_receivers:
-                return
             number = len(self._threads)
-            if number >= self.terms.max_workers:
+            if self._shut_down or number >= self.terms.max_workers or not self._is_short_of_workers():
                 return
             thread = threading.Thread(
                 target=_serve, name=f"{self.terms.name}_{number}", args=(self, number), daemon=False
@@ -186,6 +190,17 @@ class Crew:
                     self.output.join(self.output.leave())
                     raise
                 self._threads.append(thread)
+
+    def _is_short_of_workers(self) -> bool:
+        for pause in (0, _NEARLY_IDLE):
+            if pause:
+                if not self._threads:
+                    return True
+                time.sleep(pause)
+            now = self.channel.statistics()
+            if now.queued <= now.waiting_receivers:
+                return False
+        return True
 
     def setup(self, number: int) -> WorkerSetup:
         """Tell what a worker is told before its first task."""
@@ -319,7 +334,10 @@ def _serve_once(crew: Crew, number: int) -> bool:
     failure = ready.recv_nowait()
     if failure is None:
         return True
-    crew.break_down(restore(failure), number)
+    reason = restore(failure)
+    # As the standard executors do, on their logger (Lib/concurrent/futures/thread.py, _worker).
+    logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=reason)
+    crew.break_down(reason, number)
     return False
 
 

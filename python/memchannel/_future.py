@@ -48,11 +48,21 @@ class TaskFuture(Future[Any]):
         return f"<{type(self).__name__} at {id(self):#x} state={self._completion.state}>"
 
     def _outcome(self, timeout: float | None) -> tuple[str, Any]:
-        outcome = self._completion.result(timeout)
+        outcome: tuple[str, Any]
+        try:
+            outcome = self._completion.result(timeout)
+        except (TimeoutError, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            if not self._completion.done():
+                raise
+            outcome = "unreadable", exc  # the result cannot be made again here
         self._crew.output.pass_on()
         return outcome
 
     def _error(self, state: str, value: Any) -> BaseException:
+        if state == "unreadable":
+            return value  # type: ignore[no-any-return]
         if state == "failed":
             return restore(value)
         return self._crew.broken_error()

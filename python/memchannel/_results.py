@@ -32,7 +32,7 @@ class Results(Iterator[Any]):
     Parameters
     ----------
     pool : InterpreterPool
-        Kept alive: the end of a pool that nobody holds is a shutdown.
+        Kept alive while tasks are to be submitted: the end of a pool that nobody holds is a shutdown.
     submit : callable
         Makes a task's future.
     tasks : iterable
@@ -62,7 +62,7 @@ class Results(Iterator[Any]):
     ) -> None:
         self._futures: deque[Future[Any]] = deque()
         self._remaining = iter(tasks)
-        self._pool = pool
+        self._pool = None if ahead is None else pool
         self._crew: Crew = pool._crew
         self._submit = submit
         self._ahead = ahead
@@ -81,7 +81,9 @@ class Results(Iterator[Any]):
         except BaseException as exc:
             self.give_up(exc)
             raise
-        if self._ahead is not None:
+        if self._ahead is None:
+            del self._submit  # all are submitted, and it holds the pool
+        else:
             self._crew.watch(self)
 
     def __next__(self) -> Any:

@@ -82,7 +82,8 @@ def _adopt_environment(environment: dict[str, str]) -> None:
 
 
 def _installed_directories() -> tuple[str, ...]:
-    found = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    # "stdlib" for the packages that sys.stdlib_module_names leaves out: test and its like.
+    found = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
     found.update(getattr(site, "getsitepackages", list)())
     if user := getattr(site, "getusersitepackages", str)():
         found.add(user)
