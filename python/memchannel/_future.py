@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import threading
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from memchannel import _core
 from memchannel.exceptions import restore
@@ -46,6 +47,11 @@ class TaskFuture(Future[Any]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {id(self):#x} state={self._completion.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError(
+            "a future belongs to the interpreter that submitted the task: send its result() instead"
+        )
 
     def _outcome(self, timeout: float | None) -> tuple[str, Any]:
         outcome: tuple[str, Any]

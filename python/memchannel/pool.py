@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from memchannel import _worker
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
@@ -133,6 +133,12 @@ class InterpreterPool(Executor):
 
     def __repr__(self) -> str:
         return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers>"
+
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError(
+            f"pool {self._crew.terms.name!r} belongs to the interpreter that made it: a task can make a pool "
+            "of its own, or return what is to be submitted next"
+        )
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` in a worker and return its future.

@@ -329,7 +329,7 @@ def _parts(obj: object) -> Iterator[_Part]:
         yield from (_Part(f"item {i}", value) for i, value in enumerate(obj))
     elif isinstance(obj, type):
         yield from (_Part(f"class attribute {name!r}", value) for name, value in vars(obj).items())
-    else:
+    elif type(obj).__reduce__ is object.__reduce__:  # else what is pickled need not be its attributes
         yield from (
             _Part(f"attribute {name!r}", value) for name, value in getattr(obj, "__dict__", {}).items()
         )

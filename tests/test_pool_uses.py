@@ -1,0 +1,193 @@
+"""A pool in other hands: event loops, tasks that make pools, data larger than memory, process's settings."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from channel_support import run_script
+from memchannel import Channel, InterpreterPool
+from pool_tasks import pointer, pointer_and_flag
+
+pytestmark = pytest.mark.usefixtures("level_leases")
+
+LARGE = 1 << 15  # elements of 8 bytes: lent
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[InterpreterPool]:
+    with InterpreterPool(2) as made:
+        yield made
+
+
+# ---- event loops
+
+
+def test_an_event_loop_awaits_tasks(pool: InterpreterPool) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        calls = [loop.run_in_executor(pool, pow, i, 2) for i in range(50)]
+        assert await asyncio.gather(*calls) == [i * i for i in range(50)]
+        array = np.arange(LARGE, dtype="f8")
+        assert await loop.run_in_executor(pool, pointer_and_flag, array) == (pointer(array), False)
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(pool, divmod, 1, 0)
+        assert await asyncio.wrap_future(pool.submit(pow, 2, 3)) == 8
+
+    asyncio.run(main())
+
+
+def test_cancelling_an_awaited_task_cancels_what_is_queued() -> None:
+    async def main(own: InterpreterPool) -> Future[int]:
+        gate: Channel[int] = Channel()
+        running, queued = own.submit(gate.recv), own.submit(pow, 2, 3)
+        awaited = asyncio.wrap_future(queued)
+        awaited.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await awaited
+        gate.send(1)
+        assert await asyncio.wrap_future(running) == 1
+        return queued
+
+    with InterpreterPool(1, packages=None) as own:
+        assert asyncio.run(main(own)).cancelled()
+
+
+# ---- tasks and pools
+
+
+def test_a_pool_and_a_future_stay_where_they_are(pool: InterpreterPool) -> None:
+    with pytest.raises(pickle.PicklingError, match=r"argument 0 .* belongs to the interpreter that made it"):
+        pool.submit(len, pool)
+    with pytest.raises(pickle.PicklingError, match="closure variable 'pool': pool .* belongs"):
+        pool.submit(lambda: pool.submit(pow, 2, 2).result())
+    with pytest.raises(pickle.PicklingError, match=r"argument 0 .*: send its result\(\) instead"):
+        pool.submit(len, pool.submit(pow, 2, 2))
+
+
+def test_a_task_may_use_a_pool_of_its_own(pool: InterpreterPool) -> None:
+    def sum_of_squares(n: int) -> int:
+        from memchannel import InterpreterPool
+
+        with InterpreterPool(2, packages=None) as inner:
+            return sum(inner.map(pow, range(n), [2] * n))
+
+    assert [future.result() for future in [pool.submit(sum_of_squares, n) for n in (3, 4)]] == [5, 14]
+
+
+@dataclasses.dataclass
+class Pair:
+    first: np.ndarray
+    second: list[np.ndarray]
+
+
+def test_arrays_inside_dataclasses_travel_both_ways(pool: InterpreterPool) -> None:
+    array = np.arange(LARGE, dtype="f8")
+
+    def work(pair: Pair) -> Pair:
+        assert pair.first is pair.second[0]
+        return Pair(pair.first + 1, [pair.first])
+
+    back = pool.submit(work, Pair(array, [array])).result()
+    assert pointer(back.second[0]) == pointer(array)  # nothing was copied on either way
+    assert not back.first.flags.writeable
+    assert (back.first == array + 1).all()
+
+
+def test_generators_that_fail_midway(pool: InterpreterPool) -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(5)
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        list(pool.map(abs, numbers()))
+    results = pool.map(abs, numbers(), buffersize=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(LookupError, match="no more"):
+        list(results)
+
+
+def test_groups_notes_and_causes(pool: InterpreterPool) -> None:
+    def work() -> None:
+        error = ExceptionGroup("two", [ValueError(1), KeyError("k")])
+        error.add_note("noted")
+        raise error from OSError("the cause")
+
+    error = pool.submit(work).exception()
+    assert isinstance(error, ExceptionGroup)
+    assert [type(one) for one in error.exceptions] == [ValueError, KeyError]
+    assert error.__notes__ == ["noted"]
+    assert "OSError: the cause" in str(error.__cause__)
+
+
+# ---- the process
+
+
+def test_settings_of_the_process_are_those_of_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Path, arguments and environment are copied when a worker starts; the directory is the process's."""
+
+    def settings() -> tuple[Any, ...]:
+        return os.environ.get("SETTING"), str(tmp_path) in sys.path, sys.argv[-1], os.getcwd()
+
+    monkeypatch.setenv("SETTING", "before")
+    monkeypatch.setattr(sys, "argv", ["program", "argument"])
+    with InterpreterPool(1, packages=None) as own:
+        there = os.getcwd()
+        assert own.submit(settings).result() == ("before", False, "argument", there)
+        monkeypatch.setenv("SETTING", "after")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        assert own.submit(settings).result() == ("before", False, "argument", str(tmp_path))
+    with InterpreterPool(1, packages=None) as own:
+        assert own.submit(settings).result() == ("after", True, "argument", str(tmp_path))
+
+
+def test_logging_is_configured_by_the_initializer(capsys: pytest.CaptureFixture[str]) -> None:
+    def log() -> None:
+        logging.getLogger("worker").info("informed")
+
+    options = {"initializer": logging.basicConfig, "initargs": ()}
+    with InterpreterPool(1, packages=None, reuse=False, **options) as own:
+        own.submit(logging.getLogger().setLevel, "INFO").result()
+        own.submit(log).result()
+    assert capsys.readouterr().err == "INFO:worker:informed\n"
+
+
+def test_a_file_larger_than_the_memory_allowed(tmp_path: Path) -> None:
+    """Neither the input nor all results would fit; both are read as they are asked for."""
+    source = f"""
+import os, resource
+import numpy as np
+from memchannel import InterpreterPool
+
+shape = (64, 1 << 20)  # 512 MiB, in a file without blocks on the disk
+path = {str(tmp_path / "data.raw")!r}
+with open(path, "wb") as file:
+    file.truncate(8 * shape[0] * shape[1])
+data = np.memmap(path, dtype="f8", mode="r", shape=shape)
+with InterpreterPool(2) as pool:
+    list(pool.map(abs, range(4)))
+    with open("/proc/self/status") as status:
+        now = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
+    # Anonymous memory only (getrlimit(2)): half of the file, for 16 results of 8 MiB and what else there is.
+    limit = (now << 10) + (256 << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+    total = 0.0
+    for block in pool.map_blocks(lambda block: block + 1, data, blocks=64):
+        total += block.sum()
+    print(total == shape[0] * shape[1])
+"""
+    assert run_script(source) == "True\n"
