@@ -17,15 +17,22 @@ class Spin {
 
     // The side that will be waited for says where it runs.
     void touch() noexcept;
-    // Runs ready() until it is true or the budget is used up. Call it detached.
+    // Whether a wait that begins now should spin; each wait asks once.
+    bool worth_it() noexcept;
+    // Runs ready() until it is true or the budget is used up. Call it detached, when it is worth it.
     template <class Ready>
-    bool until(Ready ready) noexcept;
+    bool run(Ready ready) noexcept;
+    // The same, if ready() is not true at once and it is worth it.
+    template <class Ready>
+    bool until(Ready ready) noexcept {
+        return ready() || (worth_it() && run(ready));
+    }
+    // Whether a wait that was worth it ended soon, for who does not call run().
+    void learn(bool hit) noexcept;
 
    private:
     static constexpr int full_credit = 8;
     static constexpr unsigned probe_every = 64;
-    bool worth_it() noexcept;
-    void learn(bool hit) noexcept;
 
     std::atomic<int> credit_{full_credit};  // relaxed: a heuristic, lost updates do no harm
     std::atomic<unsigned> waits_{0};
@@ -47,9 +54,8 @@ inline void cpu_relax() noexcept {
 }  // namespace detail
 
 template <class Ready>
-bool Spin::until(Ready ready) noexcept {
-    if (ready()) return true;
-    if (!worth_it() || !detail::begin_spinning()) return false;
+bool Spin::run(Ready ready) noexcept {
+    if (!detail::begin_spinning()) return false;
     const std::int64_t end = detail::spin_clock() + longest_ns;
     bool hit = false;
     do {

@@ -60,10 +60,14 @@ Settlement Waiter::settlement() const noexcept {
 }
 
 Status Waiter::wait(Deadline deadline, Spin* spin) noexcept {
-    if (settled()) return Status::ok;
-    if (spin && spin->until([this] { return settled(); })) return Status::ok;
+    const auto is_settled = [this] { return settled(); };
+    if (spin ? spin->until(is_settled) : is_settled()) return Status::ok;
     enlist();
     return park(deadline);
+}
+
+bool Waiter::look(Spin& spin) noexcept {
+    return spin.run([this] { return settled(); });
 }
 
 bool Waiter::nudge() noexcept {

@@ -62,6 +62,8 @@ class Waiter {
 
     // Detached. ok: settled; timeout, interrupted: not (yet), and the call is still enlisted.
     Status wait(Deadline deadline, Spin* spin) noexcept;
+    // Detached. Only the short spin that wait() begins with, when it is worth it; true: settled.
+    bool look(Spin& spin) noexcept;
     // Instead of wait(): the settlement is announced to the notifier. False: settled already. `tag` is the
     // caller's, and valid as long as the waiter.
     bool leave_to(Notifier& notifier, void* tag) noexcept;

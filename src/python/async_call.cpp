@@ -149,11 +149,10 @@ Status enlist(Call& call) {
     return status;
 }
 
-PyObject* call_start(PyObject* self, PyObject* future) {
+PyObject* call_start(PyObject* self, PyObject*) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Call& call = usable_call(self);
-        CallObject& fields = call_fields(self);
-        if (notifier_fields(fields.notifier).generation != registry().generation) {
+        if (notifier_fields(call_fields(self).notifier).generation != registry().generation) {
             PyErr_SetString(PyExc_RuntimeError, "this event loop belongs to the parent process");
             return nullptr;
         }
@@ -162,11 +161,44 @@ PyObject* call_start(PyObject* self, PyObject* future) {
                                                call.channel->id(), call.side);
         call.entry().waiter = call.waiter.get();
         call.status = enlist(call);
-        Py_XSETREF(fields.future, Py_NewRef(future));
-        if (call.status != Status::parked) {
-            call.waiter.reset();
-            Py_RETURN_FALSE;
+        if (call.status != Status::parked) call.waiter.reset();
+        return PyBool_FromLong(call.status == Status::parked);
+    });
+}
+
+Call& waiting_call(PyObject* self) {
+    Call& call = usable_call(self);
+    if (call.waiter) return call;
+    PyErr_SetString(PyExc_RuntimeError, "this call is not in line: call start() first");
+    throw PythonError();
+}
+
+PyObject* call_may_be_soon(PyObject* self, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&] {
+        const Call& call = waiting_call(self);
+        return PyBool_FromLong(call.channel->spin(call.side).worth_it());
+    });
+}
+
+PyObject* call_look(PyObject* self, PyObject* idle) {
+    return guarded<PyObject*>(nullptr, [&] {
+        Call& call = waiting_call(self);
+        Spin& spin = call.channel->spin(call.side);
+        if (call.waiter->settled() || idle != Py_True) {
+            spin.learn(call.waiter->settled());
+        } else {
+            const Detached detached;
+            call.waiter->look(spin);
         }
+        return PyBool_FromLong(call.waiter->settled());
+    });
+}
+
+PyObject* call_wait(PyObject* self, PyObject* future) {
+    return guarded<PyObject*>(nullptr, [&] {
+        Call& call = waiting_call(self);
+        CallObject& fields = call_fields(self);
+        Py_XSETREF(fields.future, Py_NewRef(future));
         return PyBool_FromLong(call.waiter->leave_to(*notifier_fields(fields.notifier).notifier, self));
     });
 }
@@ -233,8 +265,14 @@ void call_dealloc(PyObject* self) {
 }
 
 PyMethodDef call_methods[] = {
-    {"start", call_start, METH_O,
-     "start($self, future, /)\n--\n\nGet in line. True: the future will be drained; False: finish now."},
+    {"start", call_start, METH_NOARGS, "start($self, /)\n--\n\nGet in line. False: finish now."},
+    {"may_be_soon", call_may_be_soon, METH_NOARGS,
+     "may_be_soon($self, /)\n--\n\nWhether to look for a moment instead of waiting at once."},
+    {"look", call_look, METH_O,
+     "look($self, idle, /)\n--\n\nLook whether the call is settled, for up to 20 us if the loop is idle. "
+     "True: finish now."},
+    {"wait", call_wait, METH_O,
+     "wait($self, future, /)\n--\n\nHave the future drained. False: it will not be, finish now."},
     {"finish", as_function(call_finish), METH_FASTCALL | METH_KEYWORDS,
      "finish($self, copy=False, as_view=False)\n--\n\nThe outcome of a settled call; the call itself: start "
      "again."},
