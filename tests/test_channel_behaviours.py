@@ -45,7 +45,7 @@ def test_named_tests_exist() -> None:
 def test_each_behaviour_holds_or_says_why_not() -> None:
     for row in rows():
         if row["here"].startswith("**Differs**: "):
-            assert re.search(r"`[\w-]+(/[\w-]+)+\.\w+`", row["here"]), f"{row['behaviour']}: names no source"
+            assert re.search(r"`[\w-]+(/[\w-]+)+\.\w+:\d+`", row["here"]), f"{row['behaviour']}: no line"
         else:
             assert re.fullmatch(r"`test_\w+\.py::test_\w+`(, `test_\w+\.py::test_\w+`)*", row["here"]), row[0]
 

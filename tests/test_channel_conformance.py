@@ -493,6 +493,39 @@ def test_go_select7_every_receive_meets_every_send(late: str) -> None:
             sender.result()
 
 
+def test_go_sendstmt() -> None:
+    """A channel that came out of a channel is sent to in the same select; what is sent is any expression."""
+    channels, channel = Channel[Channel[int]](maxsize=1), Channel[int](maxsize=1)
+    channels.send(channel)
+    assert select_nothing_waits((channels.recv(), 2)) == (channel, None)
+    assert channel.recv() == 2
+    truths = Channel[bool](maxsize=1)
+    no, yes = False, True
+    truths.send(no or yes)
+    assert truths.recv() is True
+
+
+def test_go_select8_what_follows_a_select_is_left() -> None:
+    """Selects of one, two and three outcomes, each in a block that ends right after it."""
+    channel, stop = Channel[int](rendezvous=True), Channel[None]()
+
+    def feed() -> None:
+        while select((channel, 5), stop)[0] is channel:
+            pass
+
+    feeder = Task(feed)
+    cases: list[list[Any]] = [[channel], [channel, (Channel[int](rendezvous=True), 10)]]
+    for operands, now in itertools.product(cases, (False, True)):
+        outcomes = []
+        while True:
+            outcome = select_nothing_waits(*operands) if now else select(*operands)
+            outcomes.append(outcome)
+            break
+        assert outcomes in ([(channel, 5)], [None] if now else [(channel, 5)])
+    stop.send(None)
+    feeder.result()
+
+
 def test_go_perm() -> None:
     """An end has the methods of its direction only."""
     recv, send = Channel[int]().ends

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -113,6 +114,44 @@ def test_crossbeam_drop_unreceived() -> None:
         memory += b"!"
     channel.ends[0].close()
     memory += b"!"
+
+
+class Failing:
+    """A buffer whose release fails."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(b"mine")
+        self.released = 0
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self.memory)
+
+    def __release_buffer__(self, view: memoryview) -> None:
+        view.release()
+        self.released += 1
+        raise OSError("dropped")
+
+
+@pytest.mark.parametrize("shape", [{}, {"maxsize": 4}], ids=str)
+@pytest.mark.parametrize("end", ["dropped", "closed", "received"])
+def test_crossbeam_panic_on_drop(shape: dict[str, Any], end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that cannot be given back without an error is given back once, and so are those behind it."""
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: told.append(error.exc_value))
+    channel = MemChannel(**shape)
+    messages: list[Any] = [Failing(), bytearray(b"mine"), Failing(), bytearray(b"mine")]
+    for message in messages:
+        channel.send(message)
+    if end == "closed":
+        channel.ends[0].close()
+    elif end == "received":
+        for _ in messages:
+            channel.recv().release()
+    del channel
+    assert [message.released for message in messages[::2]] == [1, 1]
+    assert [str(error) for error in told] == ["dropped", "dropped"], "both are reported, neither is raised"
+    for memory in [*messages[1::2], *(message.memory for message in messages[::2])]:
+        memory += b"!"
 
 
 @pytest.mark.parametrize("shape", [{}, {"maxsize": 4}], ids=str)
@@ -264,6 +303,20 @@ def test_crossbeam_arguments_of_select_are_ordinary_expressions() -> None:
         with pytest.raises(OSError, match="no such end"):
             select(case())
     assert len(channel) == len(answers) == 0
+
+    class Wrapper:
+        """Leads to an end, which is what one writes then: `handle.end`, as `*handle` elsewhere."""
+
+        def __init__(self, end: Any) -> None:
+            self._end = end
+
+        @property
+        def end(self) -> Any:
+            return self._end
+
+    receiver, sender = (Wrapper(end) for end in Channel[int](rendezvous=True).ends)
+    with pytest.raises(TimeoutError):
+        select((sender.end, 0), receiver.end, timeout=0)
 
 
 def test_crossbeam_recv_iter_break() -> None:
