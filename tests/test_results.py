@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -66,6 +67,71 @@ def test_what_a_shutdown_cancels_is_no_end_of_the_results():
         assert next(results) == 0
         with pytest.raises(CancelledError):
             next(results)
+
+
+def test_a_shutdown_does_not_wait_for_the_items_of_a_map():
+    go, reached = threading.Event(), threading.Event()
+
+    def items():
+        yield -1
+        reached.set()
+        go.wait(HANG)
+        yield -2
+
+    with InterpreterPool(1, packages=None) as pool:
+        results = pool.map(abs, items(), buffersize=1)
+        found = []
+
+        def read():
+            found.append(next(results))
+            with pytest.raises(RuntimeError, match="before all items were submitted"):
+                next(results)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert reached.wait(HANG)
+        pool.shutdown(wait=False)  # hangs if it waits for the thread
+        go.set()
+        thread.join(HANG)
+    assert found == [1]
+
+
+def test_a_signal_handler_that_shuts_down_does_not_change_the_order(monkeypatch):
+    pool = InterpreterPool(1)
+    submit, numbers = pool._crew.submit, iter(range(50))
+
+    def interrupted(*args, **kwargs):
+        if next(numbers) == 20:
+            signal.raise_signal(signal.SIGUSR1)
+        return submit(*args, **kwargs)
+
+    monkeypatch.setattr(pool._crew, "submit", interrupted)
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.shutdown(wait=False))
+    found = []
+    try:
+        with pytest.raises(RuntimeError, match="before all items were submitted"):
+            found.extend(pool.map_blocks(first_of, np.arange(50), blocks=50))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.shutdown()
+    assert found == list(range(20))
+
+
+def test_a_signal_handler_shuts_down_while_a_worker_is_started(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        signal.raise_signal(signal.SIGUSR1)
+        start(thread)
+
+    pool = InterpreterPool(1, packages=None)
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.shutdown(wait=False, cancel_futures=True))
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    try:
+        assert pool.submit(abs, -1).cancelled()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.shutdown()
 
 
 def test_items_that_a_shutdown_left_out_are_an_error():

@@ -93,7 +93,7 @@ class Crew:
         # Associated with the receiving side, so that it is not over when a worker leaves to be replaced.
         self.channel.recv_nowait()
         self.output = Output(terms.name, terms.prefix_output)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a signal handler may shut down
         self._threads: list[threading.Thread] = []
         self._broken: BaseException | None = None
         self._broken_worker = 0
@@ -257,7 +257,8 @@ class Crew:
 
     def forked(self) -> None:
         """In a forked child the workers are gone, and the tasks are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._being_read = weakref.WeakSet()  # locks of theirs may be held by threads that are gone
         self._threads.clear()
         self._at_work.clear()
         self.output.forked()
@@ -285,10 +286,12 @@ class Crew:
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
         """Take no more tasks; run what is queued, or cancel it; wait for the workers to end."""
-        if not self._shut_down:
-            self._stop_results(cancel_futures)
-        with self._lock:
-            self._shut_down = True
+        while not self._shut_down:
+            with self._lock:
+                going_on = [results for results in self._being_read if not results.stopped]
+                self._shut_down = not going_on
+            for results in going_on:
+                results.stop(cancel=cancel_futures)
         if isinstance(self._broken, _ForkedError):
             return
         if cancel_futures:

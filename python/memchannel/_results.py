@@ -69,13 +69,18 @@ class Results(Iterator[Any]):
         self._end = end
         self._finish = finish
         self._wait = wait
-        self._stopped = self._cancelled = False  # by the pool's end, or Ctrl-C: what remains is left out
+        self._cancelled = False
+        self.stopped = False
+        """By the pool's end, or Ctrl-C: what remains is left out."""
         # Held while tasks are submitted: a shutdown may come from another thread, or a signal handler.
         self._submitting = threading.RLock()
+        self._filling = False
         self._reading = threading.Lock()
 
     def start(self) -> None:
         """Submit the first tasks."""
+        if self._ahead is not None:
+            self._crew.watch(self)
         try:
             self._fill(self._ahead)
         except BaseException as exc:
@@ -83,8 +88,6 @@ class Results(Iterator[Any]):
             raise
         if self._ahead is None:
             del self._submit  # all are submitted, and it holds the pool
-        else:
-            self._crew.watch(self)
 
     def __next__(self) -> Any:
         if not self._reading.acquire(blocking=False):
@@ -103,7 +106,7 @@ class Results(Iterator[Any]):
             left = None if self._end is None else max(0.0, self._end - time.monotonic())
             result = self._futures[0].result(left)
             self._futures.popleft()
-            if self._ahead is not None and not self._stopped:
+            if self._ahead is not None and not self.stopped:
                 self._go_on()
             return result
         except BaseException as exc:
@@ -117,12 +120,16 @@ class Results(Iterator[Any]):
 
     def _fill(self, count: int | None) -> None:
         with interrupts_deferred() if self._wait else contextlib.nullcontext(), self._submitting:
-            for task in itertools.islice(self._remaining, count):
-                try:
-                    self._futures.append(self._submit(task))
-                except BaseException:
-                    self._remaining = itertools.chain((task,), self._remaining)
-                    raise
+            self._filling = True
+            try:
+                for task in itertools.islice(self._remaining, count):
+                    try:
+                        self._futures.append(self._submit(task))
+                    except BaseException:
+                        self._remaining = itertools.chain((task,), self._remaining)
+                        raise
+            finally:
+                self._filling = False
 
     def _go_on(self) -> None:
         try:
@@ -130,30 +137,37 @@ class Results(Iterator[Any]):
         except RuntimeError:
             if self._crew.broken or not self._crew.was_shut_down:
                 raise
-            self._stopped = True
+            self.stopped = True
 
     def _check_complete(self) -> None:
-        if not self._stopped or next(self._remaining, self) is self:
+        if not self.stopped or next(self._remaining, self) is self:
             return
         if self._cancelled:
             raise CancelledError
         if self._crew.broken:
             raise self._crew.broken_error()
         raise RuntimeError(
-            "the pool was shut down before all items were submitted, since buffersize limits how many are; "
-            "read the results before the shutdown, or leave buffersize out"
+            "the pool was shut down before all items were submitted, since only so many are ahead of the "
+            "results; read these before the shutdown" + ("" if self._finish else ", or leave buffersize out")
         )
 
     # ---- what the pool does with those that are being read
 
     def stop(self, *, cancel: bool) -> None:
         """Submit the rest of the tasks, or leave it out, because the pool will take none any more."""
-        with self._submitting:
-            if self._finish and not cancel and not self._stopped:
-                with contextlib.suppress(BrokenInterpreterPool):
-                    self._fill(None)
+        try:
+            if self._finish and not cancel:
+                self._fill_all()
+        finally:
             self._cancelled = self._cancelled or cancel
-            self._stopped = True
+            self.stopped = True
+
+    def _fill_all(self) -> None:
+        # Not for users' iterables: whoever reads one under the lock may wait in it for ever.
+        with self._submitting, contextlib.suppress(BrokenInterpreterPool):
+            # A signal handler that came amid a _fill() must not overtake the task that is on its way.
+            if not self._filling and not self.stopped:
+                self._fill(None)
 
     # ---- the end
 
