@@ -221,3 +221,27 @@ def test_restored_once_more_elsewhere() -> None:
     assert isinstance(made.__cause__, RemoteTraceback)
     assert "return 1 / 0  # the line" in made.__cause__.formatted
     assert "in pass_on" in made.__cause__.formatted
+
+
+class ExitingError(Exception):
+    """Whatever asks it something ends the program."""
+
+    def leave(self, *_: object) -> Any:
+        raise SystemExit(3)
+
+    __str__ = __reduce__ = __reduce_ex__ = leave
+    __notes__ = property(leave)
+
+
+def raise_exiting() -> None:
+    raise ExitingError
+
+
+def test_an_exception_that_exits_is_described_all_the_same() -> None:
+    taken = sent(ExitingError())
+    assert taken.message == "<exception str() failed>"
+    assert taken.pickled is None
+    with memchannel.InterpreterPool(1, packages=None) as pool:
+        for _ in range(2):  # the worker lives on
+            with pytest.raises(memchannel.RemoteError, match="ExitingError"):
+                pool.submit(raise_exiting).result()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from memchannel.codecs.functions import pickle_by_value
 from memchannel.errors import RemoteError, RemoteTraceback
@@ -61,14 +63,25 @@ def _type_name(exc: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _message(exc: BaseException) -> str:
+def _attempt[T](function: Callable[[Any], T], subject: Any, otherwise: Callable[[BaseException], T]) -> T:
+    """Call what runs methods of users' exceptions: they may raise anything, SystemExit included."""
     try:
-        return str(exc)
-    except Exception:  # as traceback.format_exception does
-        return "<exception str() failed>"
+        return function(subject)
+    except KeyboardInterrupt:  # it may be meant for this thread
+        raise
+    except BaseException as failure:
+        return otherwise(failure)
+
+
+def _message(exc: BaseException) -> str:
+    return _attempt(str, exc, lambda _: "<exception str() failed>")  # as traceback.format_exception does
 
 
 def _notes(exc: BaseException) -> tuple[str, ...]:
+    return _attempt(_notes_of, exc, lambda failure: (f"(its notes cannot be read: {failure!r})",))
+
+
+def _notes_of(exc: BaseException) -> tuple[str, ...]:
     notes = getattr(exc, "__notes__", ())
     if not isinstance(notes, (list, tuple)):
         return (repr(notes),)
@@ -83,18 +96,18 @@ def _without_machinery(tb: TracebackType | None) -> TracebackType | None:
 
 
 def _formatted(exc: BaseException) -> str:
-    try:
-        lines = traceback.format_exception(type(exc), exc, _without_machinery(exc.__traceback__))
-    except Exception as failure:  # a broken __str__ or __notes__ of the user's
-        return f"{_type_name(exc)}: {_message(exc)}\n(its traceback cannot be formatted: {failure!r})\n"
-    return "".join(lines)
+    tb = _without_machinery(exc.__traceback__)
+    return _attempt(
+        lambda one: "".join(traceback.format_exception(type(one), one, tb)),
+        exc,
+        lambda failure: (
+            f"{_type_name(exc)}: {_message(exc)}\n(its traceback cannot be formatted: {failure!r})\n"
+        ),
+    )
 
 
 def _pickled(exc: BaseException) -> bytes | None:
-    try:
-        return pickle_by_value(exc)
-    except Exception:
-        return None
+    return _attempt(pickle_by_value, exc, lambda _: None)
 
 
 def snapshot(exc: BaseException) -> ExceptionSnapshot:
@@ -172,8 +185,6 @@ def _add_notes(exc: BaseException, taken: ExceptionSnapshot) -> None:
 def _unpickled(taken: ExceptionSnapshot) -> BaseException | None:
     if taken.pickled is None:
         return None
-    try:
-        exc = pickle.loads(taken.pickled)
-    except Exception:  # many exceptions pickle but cannot be made again
-        return None
+    # Many exceptions pickle but cannot be made again.
+    exc: object = _attempt(pickle.loads, taken.pickled, lambda _: None)
     return exc if isinstance(exc, BaseException) else None
