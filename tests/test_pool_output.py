@@ -206,6 +206,43 @@ def test_a_task_that_closes_its_stream(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == "again\n"
 
 
+def wrap_anew(how: str) -> None:
+    under = sys.stdout.detach() if how == "detach" else sys.stdout.buffer  # type: ignore[attr-defined]
+    sys.stdout = io.TextIOWrapper(under, encoding="utf-8")
+    print(how)
+
+
+@pytest.mark.parametrize("how", ["detach", "wrap"])
+def test_a_task_that_puts_another_stream_over_its_own(how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # in the same interpreter
+        with InterpreterPool(1, packages=None) as own:
+            own.submit(wrap_anew, how).result()
+        with InterpreterPool(1, packages=None) as own:
+            own.submit(print, "again").result()
+    assert capsys.readouterr().out == f"{how}\nagain\n" * 2
+
+
+def test_a_task_that_deletes_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with InterpreterPool(1, packages=None) as own:
+            own.submit(exec, "import sys; del sys.stdout").result()
+            own.submit(print, "lost").exception()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors"), [("no-such-one", "strict"), ("utf-8", "no-such-one"), (5, 6)]
+)
+def test_streams_of_a_kind_that_workers_do_not_know(encoding: object, errors: object) -> None:
+    class Strange(io.StringIO):
+        def __getattribute__(self, name: str) -> object:
+            return {"encoding": encoding, "errors": errors}.get(name) or super().__getattribute__(name)
+
+    with contextlib.redirect_stdout(Strange()) as text, InterpreterPool(1, packages=None) as own:
+        own.submit(print, "é").result()
+    assert text.getvalue() == "é\n"
+
+
 def test_a_stream_that_waits_for_a_task_itself(pool: InterpreterPool) -> None:
     class Waits(io.StringIO):
         def write(self, text: str, /) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import sys
@@ -38,6 +39,14 @@ class OutputSetup(NamedTuple):
 # ---- in the worker
 
 
+class _Connection(NamedTuple):
+    worker: int
+    lines: _core.SendChannel[Any]
+    bell: _core.SendChannel[bool]
+    encoding: str
+    is_terminal: bool
+
+
 class _Outlet(io.RawIOBase):
     """The binary end of a worker's stream; while nobody listens, the process's own descriptor.
 
@@ -47,19 +56,20 @@ class _Outlet(io.RawIOBase):
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._to: tuple[OutputSetup, _core.SendChannel[Any], _core.SendChannel[bool]] | None = None
+        self._to: _Connection | None = None
 
-    def connect(self, setup: OutputSetup, lines: _core.SendChannel[Any], bell: Any) -> None:
-        self._to = (setup, lines, bell)
+    def connect(self, to: _Connection) -> None:
+        self._to = to
 
-    def disconnect(self) -> None:
-        self._to = None
+    def disconnect(self) -> _Connection | None:
+        before, self._to = self._to, None
+        return before
 
     def writable(self) -> bool:
         return True
 
     def isatty(self) -> bool:
-        return self._to is not None and self._to[0].streams[self._number].is_terminal
+        return self._to is not None and self._to.is_terminal
 
     def fileno(self) -> int:
         return int(self._original().fileno())
@@ -72,13 +82,13 @@ class _Outlet(io.RawIOBase):
         return len(raw)
 
     def _sent(self, raw: bytes) -> bool:
-        if self._to is None:
+        to = self._to
+        if to is None:
             return False
-        setup, lines, bell = self._to
-        text = raw.decode(setup.streams[self._number].encoding, "replace")
+        text = raw.decode(to.encoding, "replace")
         try:
-            lines.send((setup.worker, self._number, text))
-            bell.send_nowait(True)
+            to.lines.send((to.worker, self._number, text))
+            to.bell.send_nowait(True)
         except (OSError, ValueError, RuntimeError):  # nobody listens any more
             return False
         return True
@@ -90,7 +100,7 @@ class _Outlet(io.RawIOBase):
         return original
 
 
-_streams: dict[str, io.TextIOWrapper] = {}
+_streams: dict[str, tuple[io.TextIOWrapper, _Outlet]] = {}
 
 
 def connect(setup: OutputSetup) -> None:
@@ -98,49 +108,63 @@ def connect(setup: OutputSetup) -> None:
     lines: _core.SendChannel[Any] = _core.SendChannel(setup.lines)
     bell: _core.SendChannel[bool] = _core.SendChannel(setup.bell)
     for number, (name, kind) in enumerate(zip(_NAMES, setup.streams, strict=True)):
-        stream = _streams.get(name)
-        if stream is None or stream.closed:
-            # Without a BufferedWriter between, so that no character is cut in two.
-            stream = io.TextIOWrapper(_Outlet(number), encoding="utf-8", newline="\n")  # type: ignore[arg-type]
-            _streams[name] = stream
-        stream.reconfigure(encoding=kind.encoding, errors=kind.errors, line_buffering=True)
-        _outlet(stream).connect(setup, lines, bell)
+        stream, outlet = _stream(name, number)
+        try:
+            codecs.lookup_error(kind.errors)
+            stream.reconfigure(encoding=kind.encoding, errors=kind.errors, line_buffering=True)
+        except LookupError:  # known to the other interpreter alone
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        outlet.connect(_Connection(setup.worker, lines, bell, stream.encoding, kind.is_terminal))
         setattr(sys, name, stream)
+
+
+def _stream(name: str, number: int) -> tuple[io.TextIOWrapper, _Outlet]:
+    if name in _streams:
+        stream, outlet = _streams[name]
+        with contextlib.suppress(ValueError):  # a task detached it
+            if not stream.closed:
+                return stream, outlet
+    outlet = _Outlet(number)
+    # Without a BufferedWriter between, so that no character is cut in two.
+    stream = io.TextIOWrapper(outlet, encoding="utf-8", newline="\n")  # type: ignore[arg-type]
+    _streams[name] = stream, outlet
+    return stream, outlet
 
 
 def disconnect(*, for_good: bool) -> None:
     """Send what is left, and print to the process's own streams; `for_good`: close the channels' ends."""
-    for name, stream in _streams.items():
-        with contextlib.suppress(ValueError, OSError):  # closed by a task
-            stream.flush()
-        connection = _outlet(stream)._to if not stream.closed else None
-        if not stream.closed:
-            _outlet(stream).disconnect()
-        if getattr(sys, name) is stream:
+    for name, (stream, outlet) in _streams.items():
+        current: Any = getattr(sys, name, None)
+        for one in (stream, current):  # a task may have put another one over the outlet
+            with contextlib.suppress(Exception):  # closed or detached by a task
+                one.flush()
+        connection = outlet.disconnect()
+        if current is stream:
             setattr(sys, name, getattr(sys, f"__{name}__"))
         if for_good and connection is not None:
-            connection[1].close()
-            connection[2].close()
-
-
-def _outlet(stream: io.TextIOWrapper) -> _Outlet:
-    outlet: Any = stream.buffer
-    assert isinstance(outlet, _Outlet)
-    return outlet
+            connection.lines.close()
+            connection.bell.close()
 
 
 # ---- where the pool was made
 
 
 def _setup_of(name: str) -> _StreamSetup:
-    stream: Any = getattr(sys, name)
+    stream: Any = getattr(sys, name, None)
     usual = "strict" if name == "stdout" else "backslashreplace"
     try:
         is_terminal = bool(stream.isatty())
-    except (AttributeError, ValueError):  # None, not a file, closed
+    except Exception:  # None, not a file, closed
         is_terminal = False
-    encoding, errors = (getattr(stream, attribute, None) for attribute in ("encoding", "errors"))
-    return _StreamSetup(encoding or "utf-8", errors or usual, is_terminal)
+    return _StreamSetup(_text(stream, "encoding") or "utf-8", _text(stream, "errors") or usual, is_terminal)
+
+
+def _text(stream: Any, attribute: str) -> str | None:
+    with contextlib.suppress(Exception):  # detached
+        value = getattr(stream, attribute, None)
+        if type(value) is str:  # may be anything where a test put a stand-in
+            return value
+    return None
 
 
 class Output:
@@ -231,7 +255,7 @@ class Output:
                 self._writer = None
 
     def _write(self, worker: int, number: int, text: str) -> None:
-        stream: Any = getattr(sys, _NAMES[number])
+        stream: Any = getattr(sys, _NAMES[number], None)
         if stream is None:
             return
         if self._prefixed:
