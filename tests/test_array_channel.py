@@ -10,9 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy._core._rational_tests import rational
 
 import memchannel
-from array_support import DTYPES, LAYOUTS, PLAIN_DTYPES, SHAPES, assert_same, dtype_traits, filled, traits
+from array_support import (
+    DTYPES,
+    LAYOUTS,
+    PLAIN_DTYPES,
+    SHAPES,
+    assert_same,
+    dtype_traits,
+    filled,
+    spelled,
+    traits,
+)
 from channel_support import HANG, level_leases
 from memchannel import ArrayChannel
 from second_interpreter import SecondInterpreter
@@ -76,6 +87,20 @@ def test_dtypes_in_another_image_of_numpy(name: str, other: Other) -> None:
     there = other.traits(sent)
     assert_same(other.back.recv(), sent)
     assert there == traits(sent)
+
+
+def test_dtypes_that_libraries_add(other: Other) -> None:
+    """Those of NumPy's tests; NumPy unpickles the byte order of one array into all of its type."""
+    plain = np.zeros(3, rational)
+    kinds = [plain.dtype.newbyteorder(), spelled(rational), np.dtype(plain.dtype, metadata={"unit": "m"})]
+    for kind in (plain.dtype, *kinds, np.dtype([("a", kinds[0]), ("b", "i4")])):
+        for sent in (np.zeros(3, kind), plain):
+            there = other.traits(sent)
+            assert_same(other.back.recv(), sent)
+            assert there == traits(sent)
+            assert received(sent, as_view=True).tobytes() == sent.tobytes()
+    assert plain.dtype.isnative
+    assert plain.dtype.metadata is None
 
 
 def test_dtypes_in_objects() -> None:

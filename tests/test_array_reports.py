@@ -203,6 +203,10 @@ def test_ways_out_of_read_only_arrays() -> None:
     got = received(sent)
     with pytest.raises(ValueError, match="^assignment destination is read-only$"):
         got[0] = 1
+    with pytest.raises(ValueError, match="^output array is read-only$"):
+        np.add(got, 1, out=got)
+    # NumPy's texts are in its C code; where the memory came from is told by what is under the array.
+    assert repr(got.base) == "<memory lent by interpreter 0, 24 bytes>"
     with pytest.raises(ValueError, match="WRITEABLE"):
         got.flags.writeable = True
     for own in (got.copy(), received(sent, copy=True)):

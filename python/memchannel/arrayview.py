@@ -57,16 +57,23 @@ class _Stand:
 
 
 def _spelled(dtype: _Stand, fields: _Stand | None) -> _Stand:
-    """Take what `memchannel.codecs.array` makes of a dtype that spells this machine's byte order out."""
+    """Take what `memchannel.codecs.array` says of a dtype that spells this machine's byte order out."""
     if fields is not None:
         dtype.state = (*dtype.state[:3], *fields.state[3:5], *dtype.state[5:])
     return dtype
 
 
+def _extension(kind: object, order: str, itemsize: int, metadata: object, fields: _Stand | None) -> _Stand:
+    """Take what it says of a dtype of another library: so many bytes."""
+    stand = fields or _Stand()
+    stand.state = (4, "|", None, *(stand.state[3:5] or (None, None)), itemsize)
+    return stand
+
+
 class _DtypeReader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_spell_order":
-            return _spelled
+        if name in ("_spell_order", "_extension_dtype"):
+            return _spelled if name == "_spell_order" else _extension
         if module.partition(".")[0] in ("builtins", "_codecs"):
             return super().find_class(module, name)
         return _Stand

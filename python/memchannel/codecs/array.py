@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+STRING_DTYPE = 2056
+"""NPY_VSTRING: the array's own memory refers to an arena of the dtype's."""
+_FIRST_EXTENSION = 256  # NPY_USERDEF
+
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
 # dtype.__setstate__ makes that of it.
 _OWN_ORDER: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
@@ -57,8 +61,30 @@ def _spell_order(dtype: np.dtype[Any], fields: np.dtype[Any] | None) -> np.dtype
     return spelled if fields is None else np.dtype((spelled, fields))
 
 
+def _extension_dtype(
+    kind: type, order: str, itemsize: int, metadata: dict[Any, Any] | None, fields: np.dtype[Any] | None
+) -> np.dtype[Any]:
+    """Make a dtype of a type that a library added to NumPy; `ArrayView`, without NumPy, reads the size."""
+    import numpy as np
+
+    made: np.dtype[Any] = np.dtype(kind)
+    if made.itemsize != itemsize:
+        raise TypeError(f"{made!r} has {made.itemsize} bytes here and {itemsize} where it comes from")
+    if order != made.byteorder:
+        made = made.newbyteorder(order)  # type: ignore[arg-type]
+    if metadata:
+        made = np.dtype(made, metadata=metadata)
+    return made if fields is None else np.dtype((made, fields))
+
+
 def reduce_dtype(dtype: np.dtype[Any]) -> Any:
     """Reduce a dtype, for `pickle`, where NumPy's own reduction forgets what it is."""
+    if dtype.num >= _FIRST_EXTENSION and dtype.num != STRING_DTYPE:
+        # NumPy unpickles into the one dtype object that the type has in an interpreter, so that byte order
+        # and metadata of one array would become those of all.
+        metadata = dict(dtype.metadata) if dtype.metadata else None
+        what = (dtype.type, dtype.byteorder, dtype.itemsize, metadata, _fields_of(dtype))
+        return _extension_dtype, what
     if dtype.byteorder == _OWN_ORDER:
         return _spell_order, (dtype.newbyteorder("="), _fields_of(dtype))
     # i8 is said of both C types of eight bytes, long and long long.
@@ -238,10 +264,6 @@ def _masked_arrow(obj: Any) -> np.ma.MaskedArray[Any, Any]:
     mask = ~obj.is_valid().to_numpy(zero_copy_only=False)
     _core._count_copied(mask.nbytes)
     return np.ma.MaskedArray(data, mask)
-
-
-STRING_DTYPE = 2056
-"""NPY_VSTRING: the array's own memory refers to an arena of the dtype's."""
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
