@@ -146,6 +146,21 @@ def test_text_arrives_by_a_copy_that_is_counted(name: str) -> None:
     assert address(got) != address(sent) or not sent.size
 
 
+class OnTheGpu:
+    """A tensor that must not even be asked for its memory."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 1)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        raise AssertionError("asked for")
+
+
+def test_tensors_elsewhere_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"DLPack device \(2, 1\); copy it to the CPU"):
+        received(OnTheGpu())
+
+
 def test_masked_objects_are_refused() -> None:
     with pytest.raises(TypeError, match="Python objects"):
         received(np.ma.MaskedArray([object()], [True]))

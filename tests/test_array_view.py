@@ -58,6 +58,40 @@ def test_values_of_every_plain_dtype(name: str) -> None:
             assert repr(view.tolist()) == repr(plain_values(sent))
 
 
+class Interface:
+    """What NumPy itself says of an array."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__array_interface__ = array.__array_interface__
+
+
+PACKED = {
+    *("long long in a struct", "struct", "dates in a struct", "nested", "subarray", "subarray of a struct"),
+    *("one element subarray", "title", "unaligned field", "odd names", "metadata of a field"),
+    *(
+        "empty string field",
+        "metadata of a struct",
+        "order spelled out in one",
+        "order spelled out in fields",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in DTYPES if np.dtype(DTYPES[name]).kind == "V"])
+def test_structs_of_the_array_interface(name: str) -> None:
+    """Fields are there where one follows the other; their bytes always are."""
+    sent = filled((2, 3), DTYPES[name])
+    view = viewed(sent)
+    assert len(view.tolist()) == 2
+    got = np.asarray(view)
+    assert got.dtype.itemsize == sent.dtype.itemsize
+    assert got.tobytes() == sent.tobytes()
+    assert name not in PACKED or got.dtype == sent.dtype
+    if got.dtype.names and name != "metadata of a field":  # of which NumPy writes what it does not read
+        assert got.dtype.descr == np.asarray(Interface(sent)).dtype.descr
+
+
 STRUCTS = ["struct", "nested", "aligned", "overlapping", "unaligned field", "padded itemsize", "title"]
 
 

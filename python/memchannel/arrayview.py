@@ -48,7 +48,7 @@ _NATIVE = "<" if struct.pack("=h", 1)[0] else ">"
 class _Stand:
     """What a pickled numpy.dtype says, where NumPy is not there to read it."""
 
-    def __init__(self, code: str = "V", *_: object) -> None:
+    def __init__(self, code: object = "V", *_: object) -> None:
         self.code = code
         self.state: tuple[Any, ...] = ()
 
@@ -87,6 +87,7 @@ class _Layout:
         self.order = "|" if kind in "bSV" or itemsize == 1 else order
         self.unit = unit
         self.fields: dict[str, tuple[_Layout, int]] = {}
+        self.titles: dict[str, str] = {}
         self.shape: tuple[int, ...] = ()  # of a sub-array of `base`
         self.base: _Layout | None = None
         code = _STRUCT.get((kind, itemsize))
@@ -102,6 +103,28 @@ class _Layout:
     def typestr(self) -> str:
         size = self.itemsize // 4 if self.kind == "U" else self.itemsize
         return f"{self.order}{self.kind}{size}{self.unit}"
+
+    @property
+    def descr(self) -> list[Any]:
+        """The fields as the array interface has them, if one follows the other.
+
+        Room between them would be fields without a name, for which NumPy makes up one that may be taken.
+        """
+        fields: list[Any] = []
+        at = 0
+        for name, (part, offset) in self.fields.items():
+            key = (self.titles[name], name) if name in self.titles else name
+            kind = part.described
+            fields.append((key, *kind) if isinstance(kind, tuple) else (key, kind))
+            at = at + part.itemsize if offset == at else -1
+        return fields if fields and at == self.itemsize else [("", self.typestr)]
+
+    @property
+    def described(self) -> Any:
+        """What stands for it in the description of a struct that it is in."""
+        if self.base is not None:
+            return self.base.described, self.shape
+        return self.typestr if self.descr[0][0] == "" else self.descr
 
     def read(self, data: memoryview) -> Any:
         if self.base is not None:
@@ -126,7 +149,8 @@ def _nested(flat: list[Any], shape: tuple[int, ...]) -> Any:
 
 
 def _layout(stand: _Stand, itemsize: int | None = None) -> _Layout:
-    code = {"q": "i8", "Q": "u8"}.get(stand.code, stand.code)  # long long
+    # A scalar type of its own, as numpy.record, is no text. Long long is spelled by its letter.
+    code = {"q": "i8", "Q": "u8"}.get(stand.code, stand.code) if isinstance(stand.code, str) else "V"
     kind, digits = code[:1], code[1:]
     state: list[Any] = [*stand.state, *[None] * 6]
     _, order, sub, names, fields, size, *rest = state
@@ -142,7 +166,10 @@ def _layout(stand: _Stand, itemsize: int | None = None) -> _Layout:
     if sub:
         made.base, made.shape = _layout(sub[0]), sub[1] if isinstance(sub[1], tuple) else (sub[1],)
     for name in names or ():
-        made.fields[name] = (_layout(fields[name][0]), fields[name][1])
+        part, at, *title = fields[name]
+        made.fields[name] = (_layout(part), at)
+        if title:
+            made.titles[name] = title[0]
     return made
 
 
@@ -300,7 +327,7 @@ class ArrayView:
             "version": 3,
             "shape": self.shape,
             "typestr": self.dtype,
-            "descr": [("", self.dtype)],
+            "descr": self._layout.descr,
             "data": (self._memory.address + self._offset, True),
             "strides": self.strides,
         }

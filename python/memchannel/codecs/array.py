@@ -30,6 +30,8 @@ __all__ = [
 STRING_DTYPE = 2056
 """NPY_VSTRING: the array's own memory refers to an arena of the dtype's."""
 _FIRST_EXTENSION = 256  # NPY_USERDEF
+# Memory that the CPU reads: kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged (dlpack.h, DLDeviceType).
+_HOST_DEVICES = (1, 3, 11, 13)
 
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
 # dtype.__setstate__ makes that of it.
@@ -224,6 +226,11 @@ def _as_array(obj: Any) -> NDArray[Any]:
     if has_array:
         return np.asarray(obj)
     if has_dlpack:
+        device = obj.__dlpack_device__()
+        if device[0] not in _HOST_DEVICES:
+            raise _refuse(
+                obj, f"it is in the memory of DLPack device {tuple(map(int, device))}; copy it to the CPU"
+            )
         return np.from_dlpack(obj)
     raise _refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
 
