@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -314,3 +315,37 @@ def test_parent_descriptors_are_left_alone(pool: InterpreterPool) -> None:
         "    pool.submit(os.write, 1, b'raw').result()\n"
     )
     assert run_program(code) == "raw"
+
+
+NOTEBOOK = """
+import json
+import nbclient, nbformat
+
+cells = [
+    "from memchannel import InterpreterPool\\npool = InterpreterPool(1, packages=None)\\nfactor = 3",
+    "def work(x):\\n    print('from a worker')\\n    print(x * factor, flush=True)\\n    return x * factor",
+    "pool.submit(work, 2).result()",
+    "import logging\\npool.submit(logging.warning, 'logged').result()\\npool.shutdown()",
+]
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+nbclient.NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+for cell in notebook.cells:
+    shown = {}
+    for output in cell.outputs:
+        name = output.get("name", output.output_type)
+        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        shown[name] = shown.get(name, "") + text
+    print(json.dumps(shown))
+"""
+
+
+@pytest.mark.slow
+def test_in_a_notebook_it_is_the_cells_output() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *definitions, task, log = map(json.loads, done.stdout.splitlines())
+    assert definitions == [{}, {}]
+    assert task == {"stdout": "from a worker\n6\n", "execute_result": "6"}
+    assert log == {"stderr": "WARNING:root:logged\n"}

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -191,3 +192,42 @@ with InterpreterPool(2) as pool:
     print(total == shape[0] * shape[1])
 """
     assert run_script(source) == "True\n"
+
+
+# ---- where functions come from
+
+PROGRAM = """
+from memchannel import InterpreterPool
+OFFSET = 10
+class Point:
+    def __init__(self, x): self.x = x
+
+def work(p): return Point(p.x + OFFSET)
+
+pool = InterpreterPool(1, packages=None)
+print([p.x for p in pool.map(work, [Point(1), Point(2)])])
+pool.shutdown()
+"""
+
+
+@pytest.mark.parametrize("options", [["-"], ["-i", "-q"]], ids=["piped", "interactive"])
+def test_functions_of_a_program_without_a_file(options: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *options], input=PROGRAM, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[11, 12]\n"
+    assert set(done.stderr.split()) <= {">>>", "..."}  # prompts
+
+
+def test_the_interactive_prompt_shows_lines_of_its_functions() -> None:
+    program = (
+        "from memchannel import InterpreterPool\n"
+        "def work():\n    return 1 // 0\n\n"
+        "with InterpreterPool(1, packages=None) as pool: error = pool.submit(work).exception()\n\n"
+        "print('in work' in str(error.__cause__))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-i", "-q"], input=program, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "True\n", done.stderr

@@ -190,8 +190,8 @@ class Output:
         self._bell.send_nowait(False)
         for channel in (self._lines, self._bell):
             channel.recv_nowait()  # associated, as with the bell's other side: not over when a worker leaves
-        self._lock = threading.Lock()
-        self._writer: int | None = None
+        self._lock = threading.RLock()  # signal handlers may take a task's outcome, too
+        self._writing = False
         self._workers = 0  # the crew's lock
         self._thread: threading.Thread | None = None  # the crew's lock
         self._open: dict[int, int] = {}
@@ -231,15 +231,15 @@ class Output:
 
     def pass_on(self) -> None:
         """Write the lines that are there; returns when those are written that others took, too."""
-        # In this order: a line that is not in the channel any more was taken under the lock.
-        if (len(self._incoming) or self._lock.locked()) and not self._forked:
+        # In this order: a line that is not in the channel any more was taken by somebody who writes.
+        if (len(self._incoming) or self._writing) and not self._forked:
             self._drain()
 
     def _drain(self) -> None:
-        if self._writer == threading.get_ident():
-            return  # the stream itself takes a task's outcome
         with self._lock:
-            self._writer = threading.get_ident()
+            if self._writing:
+                return  # the stream itself takes a task's outcome
+            self._writing = True
             try:
                 touched = set()
                 for _ in range(len(self._incoming)):  # not for ever
@@ -252,7 +252,7 @@ class Output:
                     with contextlib.suppress(Exception):
                         getattr(sys, _NAMES[number]).flush()
             finally:
-                self._writer = None
+                self._writing = False
 
     def _write(self, worker: int, number: int, text: str) -> None:
         stream: Any = getattr(sys, _NAMES[number], None)
@@ -283,6 +283,6 @@ class Output:
 
     def forked(self) -> None:
         """In a forked child the workers are gone, and what they printed is the parent's to show."""
-        self._lock = threading.Lock()
-        self._writer = None
+        self._lock = threading.RLock()
+        self._writing = False
         self._forked = True
