@@ -26,17 +26,26 @@ import pytest
 
 from memchannel import BrokenInterpreterPool, Channel, InterpreterPool
 
+# Lines are those of CPython 3.14, in Lib/test/test_concurrent_futures.
 SHARED_MEMORY = "its tasks append to a list of the caller's, and other interpreters have their own (PEP 734)"
 OWN_ERROR = "it wants concurrent.interpreters.ExecutionFailed, which holds less of the other side's exception"
 
 DIFFERENT = {
+    # test_thread_pool.py:28
     "ThreadPoolExecutorTest.test_default_workers": "it wants min(32, cores + 4), of threads that share a GIL",
+    # test_thread_pool.py:113
     "ThreadPoolExecutorTest.test_executor_map_current_future_cancel": SHARED_MEMORY,
+    # test_thread_pool.py:24
     "ThreadPoolExecutorTest.test_map_submits_without_iteration": SHARED_MEMORY,
+    # test_deadlock.py:140
     "ExecutorDeadlockTest.test_error_at_task_pickle": "it wants the error from result(); submit() raises it",
+    # test_interpreter_pool.py:252
     "InterpreterPoolExecutorTest.test_init_exception_in_func": OWN_ERROR,
+    # test_interpreter_pool.py:340
     "InterpreterPoolExecutorTest.test_submit_exception_in_func": OWN_ERROR,
+    # test_interpreter_pool.py:447
     "InterpreterPoolExecutorTest.test_pickle_errors_propagate": "it submits what is not callable",
+    # test_interpreter_pool.py:579
     "AsyncioTest.test_default_executor": "asyncio takes no other than ThreadPoolExecutor",
 }
 
@@ -47,21 +56,22 @@ LIMIT = "it wants closures and local classes to be refused, and they work"
 SKIPPED = "CPython skips it, and it runs as one of ThreadPoolExecutorTest"
 
 NOT_RUN = {
-    "*.test_crash_*": SEGFAULT,
-    "*.test_shutdown_deadlock": SEGFAULT,
-    "*.test_shutdown_deadlock_pickle": PARTS,
-    "*.test_gh105829_should_not_deadlock_if_wakeup_pipe_full": PARTS,
-    "*.test_hang_global_shutdown_lock": FORK,
-    "*.test_process_fork_from_a_threadpool": FORK,
-    "*.test_init_closure": LIMIT,
-    "*.test_init_instance_method": LIMIT,
-    "*.test_submit_closure": LIMIT,
-    "*.test_submit_instance_method": LIMIT,
-    "*.test_submit_local_instance": LIMIT,
-    "InterpreterPoolExecutorTest.test_free_reference": SKIPPED,
-    "InterpreterPoolExecutorTest.test_no_stale_references": SKIPPED,
-    # Whether it passes is a matter of time: an interpreter that is not there yet starts more slowly than a
-    # thread, and shutdown(cancel_futures=True) leaves it nothing to do. Our own test waits for one.
+    "*.test_crash_*": SEGFAULT,  # test_deadlock.py:25
+    "*.test_shutdown_deadlock": SEGFAULT,  # test_deadlock.py:25
+    "*.test_shutdown_deadlock_pickle": PARTS,  # test_deadlock.py:228
+    "*.test_gh105829_should_not_deadlock_if_wakeup_pipe_full": PARTS,  # test_deadlock.py:282
+    "*.test_hang_global_shutdown_lock": FORK,  # test_thread_pool.py:66
+    "*.test_process_fork_from_a_threadpool": FORK,  # test_thread_pool.py:78
+    "*.test_init_closure": LIMIT,  # test_interpreter_pool.py:205
+    "*.test_init_instance_method": LIMIT,  # test_interpreter_pool.py:225
+    "*.test_submit_closure": LIMIT,  # test_interpreter_pool.py:282
+    "*.test_submit_instance_method": LIMIT,  # test_interpreter_pool.py:307
+    "*.test_submit_local_instance": LIMIT,  # test_interpreter_pool.py:296
+    "InterpreterPoolExecutorTest.test_free_reference": SKIPPED,  # test_interpreter_pool.py:459
+    "InterpreterPoolExecutorTest.test_no_stale_references": SKIPPED,  # test_interpreter_pool.py:455
+    # test_shutdown.py:107. Whether it passes is a matter of time: an interpreter that is not there yet starts
+    # more slowly than a thread, and shutdown(cancel_futures=True) leaves it nothing to do. Our own test waits
+    # for the first task.
     "*.test_cancel_futures": "it wants a worker to have begun before the next statement",
 }
 
