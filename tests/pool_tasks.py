@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
+import functools
 import threading
 
 
@@ -60,3 +62,28 @@ def first_of(block):
 def wait_then_return(go, value):
     go.recv()
     return value
+
+
+interrupt_importer = functools.partial(
+    ctypes.pythonapi.PyThreadState_SetAsyncExc,
+    ctypes.c_ulong(threading.get_ident()),
+    ctypes.py_object(KeyboardInterrupt),
+)
+"""Interrupts the thread that imported this module, at its next step in Python."""
+
+
+class SlowlyToldError(Exception):
+    def __init__(self, begun, go):
+        super().__init__()
+        self.begun, self.go = begun, go
+
+    def __str__(self):
+        if self.begun:
+            self.begun.send(None)
+            self.begun = None
+            self.go.recv()
+        return "told"
+
+
+def fail_slowly(begun, go):
+    raise SlowlyToldError(begun, go)

@@ -12,7 +12,7 @@ import pytest
 
 from memchannel import Channel, InterpreterPool
 from memchannel.pool import BrokenInterpreterPool
-from pool_tasks import first_of, wait_then_return
+from pool_tasks import fail_slowly, first_of, same, wait_then_return
 
 HANG = 60
 
@@ -222,3 +222,25 @@ def test_packages_are_names():
 def test_chunksize_is_an_integer(chunksize):
     with InterpreterPool(1, packages=None) as pool, pytest.raises(TypeError, match="chunksize must be"):
         pool.map(abs, [1], chunksize=chunksize)
+
+
+# ---- interrupts that come too late for their task
+
+
+def test_an_interrupt_does_not_end_the_report_of_a_task():
+    begun, go = Channel(), Channel()
+    with InterpreterPool(1, packages=None) as pool:
+        future = pool.submit(fail_slowly, begun, go)
+        begun.recv()
+        pool._crew.interrupt()
+        go.send(None)
+        error = future.exception()
+        assert "SlowlyToldError: told" in str(error.__cause__)
+        assert pool.submit(same, 1).result() == 1
+
+
+def test_an_interrupt_of_a_task_does_not_reach_the_next_one():
+    with InterpreterPool(1, packages=None, reuse=False) as pool:
+        late = pool._crew.submit("pool_tasks:interrupt_importer", (), None)
+        assert late.result() == 1
+        assert pool.submit(same, 2).result() == 2

@@ -18,6 +18,7 @@ struct ArmedThread {
     OwnerId interpreter = no_owner;
     unsigned long thread = 0;  // as the host's own interruption wants it
     pid_t native_thread = 0;   // as a Waiter knows it
+    bool masked = false;
 };
 
 // Arming and disarming is done attached to the thread's interpreter, and so is interrupting: a thread that is
@@ -26,6 +27,8 @@ class InterruptTable {
    public:
     void arm(const ArmedThread& thread);
     void disarm(std::uint64_t token) noexcept;
+    // Masked threads are not found.
+    void mask(pid_t native_thread, bool masked) noexcept;
     std::optional<ArmedThread> find(std::uint64_t token) const noexcept;
 
    private:

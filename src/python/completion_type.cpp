@@ -5,6 +5,7 @@
 #include "channel_types.hpp"
 #include "core/completion.hpp"
 #include "core/registry.hpp"
+#include "interrupt.hpp"
 #include "parts.hpp"
 #include "transfer.hpp"
 
@@ -259,6 +260,7 @@ Ref call(const Worker& worker, const Message& message) {
 // The exception of the task, or the one for which its result could not be encoded, as what can travel.
 Message describe_exception(const Worker& worker, Ref result) {
     Ref error = Ref::steal(PyErr_GetRaisedException());
+    const InterruptsMasked masked;  // one that comes now is too late for the task, and would end its report
     PyObject* const given[] = {error.get(), result.get()};
     Ref description =
         error ? Ref::steal(PyObject_Vectorcall(worker.describe, given, result ? 2 : 1, nullptr)) : Ref();
@@ -338,6 +340,7 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
             Runner runner(std::move(completion));
             blas.enter();
             run_task(worker, std::move(message), runner, blas);
+            drop_interrupt();  // it was for this task, not for the next one
             ++done;
             if (PyErr_CheckSignals() < 0) return nullptr;
         }

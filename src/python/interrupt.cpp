@@ -20,6 +20,8 @@ std::uint64_t parse_token(PyObject* token) {
     return number;
 }
 
+pid_t native_thread() noexcept { return static_cast<pid_t>(syscall(SYS_gettid)); }
+
 enum class Reached { no, raised, woken };
 
 // Attached to the thread's interpreter.
@@ -45,10 +47,19 @@ Reached reach(std::uint64_t token, bool again) noexcept {
 
 }  // namespace
 
+void drop_interrupt() noexcept { PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), nullptr); }
+
+InterruptsMasked::InterruptsMasked() noexcept : thread_(native_thread()) {
+    registry().interrupts.mask(thread_, true);
+    drop_interrupt();
+}
+
+InterruptsMasked::~InterruptsMasked() { registry().interrupts.mask(thread_, false); }
+
 PyObject* arm_interrupt(PyObject*, PyObject* token) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        registry().interrupts.arm({parse_token(token), current_interpreter(), PyThread_get_thread_ident(),
-                                   static_cast<pid_t>(syscall(SYS_gettid))});
+        registry().interrupts.arm(
+            {parse_token(token), current_interpreter(), PyThread_get_thread_ident(), native_thread()});
         Py_RETURN_NONE;
     });
 }

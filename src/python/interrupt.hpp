@@ -1,6 +1,8 @@
 // Reaching into other interpreters: interrupting a thread there, collecting garbage there.
 #pragma once
 
+#include <sys/types.h>
+
 #include "state.hpp"
 
 namespace memchannel {
@@ -10,6 +12,22 @@ PyObject* arm_interrupt(PyObject* module, PyObject* token);
 PyObject* disarm_interrupt(PyObject* module, PyObject* token);
 // _interrupt(token) -> bool: raises KeyboardInterrupt in the armed thread; False: it is not armed any more.
 PyObject* interrupt(PyObject* module, PyObject* token);
+
+// Drops an interrupt that is on its way to this thread.
+void drop_interrupt() noexcept;
+
+// While it lives, interrupts do not reach this thread, nor does one that is on its way.
+class InterruptsMasked {
+   public:
+    InterruptsMasked() noexcept;
+    InterruptsMasked(const InterruptsMasked&) = delete;
+    InterruptsMasked& operator=(const InterruptsMasked&) = delete;
+    ~InterruptsMasked();
+
+   private:
+    const pid_t thread_;
+};
+
 // _collect_garbage(interpreter) -> bool: gc.collect() there; False: it cannot be entered.
 PyObject* collect_garbage(PyObject* module, PyObject* interpreter);
 

@@ -204,6 +204,12 @@ TEST(a_thread_is_armed_until_it_is_disarmed) {
     CHECK_EQ(found->interpreter, 5);
     CHECK_EQ(found->thread, 99u);
     CHECK_EQ(found->native_thread, 100);
+    interrupts.mask(100, true);
+    CHECK(!interrupts.find(71) && !interrupts.find(72));
+    interrupts.mask(101, false);
+    CHECK(!interrupts.find(71));
+    interrupts.mask(100, false);
+    CHECK(interrupts.find(71) && interrupts.find(72));
     interrupts.disarm(71);
     interrupts.disarm(70);
     CHECK(!interrupts.find(71));
