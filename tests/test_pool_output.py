@@ -199,6 +199,17 @@ def test_a_stream_that_takes_nothing_harms_no_task(broken: str) -> None:
         assert own.submit(pow, 2, 2).result() == 4
 
 
+def test_a_stream_that_exits_ends_no_pool() -> None:
+    class Exits(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise SystemExit(text)
+
+    with contextlib.redirect_stdout(Exits()), InterpreterPool(1, packages=None) as own:
+        futures = [own.submit(print, i) for i in range(5)]
+        wait_until(lambda: all(future.done() for future in futures))
+    assert [future.result() for future in futures] == [None] * 5
+
+
 def test_a_task_that_closes_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
     with InterpreterPool(1, packages=None) as own:
         own.submit(lambda: sys.stdout.close()).result()

@@ -15,6 +15,9 @@ __all__ = ["Output", "OutputSetup", "connect", "disconnect"]
 
 _NAMES = ("stdout", "stderr")
 
+_OF_STREAMS = (Exception, SystemExit, GeneratorExit)
+"""What a stream may raise, whose class may be anybody's; Ctrl-C is not the stream's."""
+
 MOST_WAITING = 10_000
 """Lines on their way; whoever prints more waits until some are shown, as on a pipe that is full."""
 
@@ -249,7 +252,7 @@ class Output:
                     touched.add(line[1])
                     self._write(*line)
                 for number in touched:
-                    with contextlib.suppress(Exception):
+                    with contextlib.suppress(*_OF_STREAMS):
                         getattr(sys, _NAMES[number]).flush()
             finally:
                 self._writing = False
@@ -261,7 +264,7 @@ class Output:
         if self._prefixed:
             text = self._with_prefix(worker, number, text)
         # A stream may be closed, or anything with a write(): what it raises belongs to no task.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*_OF_STREAMS):
             try:
                 stream.write(text)
             except UnicodeEncodeError as exc:  # another stream than the one that the worker was told of
