@@ -141,6 +141,20 @@ def test_limits_of_the_worker(function: Callable[[], object], error: type[Except
     assert type(finished(POOL.submit(function))) is error
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_exits_holds_up_nobody() -> None:
+    gate = memchannel.Channel()
+    for error in (SystemExit, FaultError):
+        future = POOL.submit(gate.recv)
+        future.add_done_callback(lambda _, error=error: fault_tasks.fail(error))
+        done = threading.Event()
+        POOL.submit(pow, 2, 2).add_done_callback(lambda _, done=done: done.set())
+        gate.send(1)
+        assert future.result(timeout=TIMEOUT) == 1
+        assert done.wait(TIMEOUT)
+    assert wait([POOL.submit(pow, 2, 2)], timeout=TIMEOUT).not_done == set()
+
+
 def test_one_of_a_hundred_fails() -> None:
     futures = [POOL.submit(fault_tasks.fail_each_hundredth, i) for i in range(10_000)]
     found = [future.exception(timeout=TIMEOUT) for future in futures]

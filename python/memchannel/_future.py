@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -185,7 +186,12 @@ class _Collector:
                 return
             with _making:
                 future = self._watched.pop(token)
-            _settle(future)
+            try:
+                _settle(future)
+            except BaseException:  # of a callback, SystemExit for instance: others wait for this thread, too
+                arguments = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+                threading.excepthook(arguments)
+                del arguments
             del future
 
     def stop(self) -> None:
