@@ -73,6 +73,10 @@ NOT_RUN = {
     # more slowly than a thread, and shutdown(cancel_futures=True) leaves it nothing to do. Our own test waits
     # for the first task.
     "*.test_cancel_futures": "it wants a worker to have begun before the next statement",
+    # test_thread_pool.py:50, test_interpreter_pool.py:441. A worker has a GIL of its own, and a busy machine
+    # may keep it from waiting again in time; CPython leaves the test out where there is no GIL for the same
+    # reason. Our own test waits until it is idle.
+    "*.test_idle_thread_reuse": "it wants a worker to wait again before the next statement",
 }
 
 SLOW = {  # they sleep
