@@ -108,7 +108,7 @@ def test_main_is_empty_at_first(interp: Interpreter) -> None:
         (["numpy", "no_such_package"], ModuleNotFoundError, "no_such_package"),
         ("numpy.linalg", ValueError, "numpy"),
         ([3], TypeError, "3"),
-        (3, TypeError, "int"),
+        (3, TypeError, "packages must be names, 'all' or None, not 3"),
     ],
 )
 def test_bad_packages_are_named(packages: Any, error: type[Exception], text: str) -> None:
@@ -329,3 +329,24 @@ def test_a_parked_one_closed_by_force_is_not_given_out() -> None:
     assert second.id != first.id
     assert run(second, "x = 1").completed
     interpreters.close(second)
+
+
+def test_locks_of_interrupted_imports_are_released():
+    """As KeyboardInterrupt would leave them; another thread then waits for none."""
+    interp = interpreters.create(packages=None)
+    code = """
+import _imp, sys
+bootstrap = sys.modules["_frozen_importlib"]
+lock = bootstrap._get_module_lock("colorsys")
+lock.acquire()
+_imp.acquire_lock()
+_imp.acquire_lock()
+from memchannel._setup import release_import_locks
+release_import_locks()
+assert not _imp.lock_held() and lock.owner is None
+release_import_locks()
+import colorsys
+"""
+    interpreters.run(interp, code).check()
+    interpreters.run(interp, "import colorsys", thread=True).check()
+    interpreters.close(interp)

@@ -96,7 +96,7 @@ class Crew:
         self._lock = threading.RLock()  # reentrant: a signal handler may shut down
         self._threads: list[threading.Thread] = []
         self._broken: BaseException | None = None
-        self._broken_worker = 0
+        self._broken_worker = ""
         self.unstarted = False
         """There was no interpreter to be had for a worker: those of the others are not kept for reuse."""
         self._shut_down = False
@@ -232,12 +232,13 @@ class Crew:
         """Whether no task runs any more, since a worker could not start or ended."""
         return self._broken is not None
 
-    def break_down(self, reason: BaseException, worker: int) -> None:
+    def break_down(self, reason: BaseException, worker: int, *, started: bool = False) -> None:
         """No task runs any more: those queued, and those submitted later, fail with `broken_error`."""
         with self._lock:
             if self._broken is None:
                 self._broken = reason
-                self._broken_worker = worker
+                failed = "ended" if started else "could not start"
+                self._broken_worker = f"worker {worker} of pool {self.terms.name!r} {failed}"
         _core._drain_tasks(self.channel, False)
         self.channel.ends[1].close()
 
@@ -248,10 +249,7 @@ class Crew:
             return BrokenInterpreterPool("the worker that ran the task ended before it was done")
         if isinstance(cause, _ForkedError):
             return BrokenInterpreterPool(f"pool {self.terms.name!r} {cause}")
-        error = BrokenInterpreterPool(
-            f"worker {self._broken_worker} of pool {self.terms.name!r} could not start: "
-            f"{type(cause).__name__}: {cause}"
-        )
+        error = BrokenInterpreterPool(f"{self._broken_worker}: {type(cause).__name__}: {cause}")
         error.__cause__ = cause
         return error
 
@@ -331,6 +329,9 @@ def _serve_once(crew: Crew, number: int) -> bool:
     try:
         with crew.at_work(setup.id):
             interpreters._execute(interpreter, source)
+    except BaseException as exc:
+        crew.break_down(exc, number, started=len(ready) > 0)
+        raise
     finally:
         if not (crew.terms.reuse and not crew.unstarted and interpreters._park(interpreter)):
             interpreters._let_go(interpreter)

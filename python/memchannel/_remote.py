@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from memchannel import _core
+from memchannel._setup import release_import_locks
 from memchannel.codecs.functions import describe, dumps_by_value, remember_sources, unpicklable_part
 from memchannel.exceptions import ExceptionSnapshot, snapshot
 
@@ -136,6 +137,7 @@ def _work_armed(requests: int, token: int) -> tuple[Request | None, Outcome]:
     except KeyboardInterrupt as exc:
         late = True
         done = done or (None, Outcome(False, exception=snapshot(exc)))
+    release_import_locks()
     assert done is not None
     return done[0], done[1]._replace(interrupted_late=late)
 

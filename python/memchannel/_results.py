@@ -75,7 +75,6 @@ class Results(Iterator[Any]):
         # Held while tasks are submitted: a shutdown may come from another thread, or a signal handler.
         self._submitting = threading.RLock()
         self._filling = False
-        self._reading = threading.Lock()
 
     def start(self) -> None:
         """Submit the first tasks."""
@@ -90,14 +89,16 @@ class Results(Iterator[Any]):
             del self._submit  # all are submitted, and it holds the pool
 
     def __next__(self) -> Any:
-        if not self._reading.acquire(blocking=False):
+        thread = threading.get_ident()
+        # setdefault is atomic. No lock: Ctrl-C right after taking it would leave it taken.
+        if self.__dict__.setdefault("_reader", thread) != thread:
             raise ValueError("another thread is waiting for a result of the same iterator")
         try:
             if self._futures:
                 return self._first()
             self._check_complete()
         finally:
-            self._reading.release()
+            self.__dict__.pop("_reader", None)
         raise StopIteration
 
     def _first(self) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _imp
+import contextlib
 import gc
 import os
 import site
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple
 
 from memchannel import _core
 
-__all__ = ["Settings", "clean", "current_settings", "set_up"]
+__all__ = ["Settings", "clean", "current_settings", "release_import_locks", "set_up"]
 
 _fresh_modules: frozenset[str] = frozenset()
 _fresh_filters: list[Any] = []
@@ -79,6 +81,23 @@ def _adopt_environment(environment: dict[str, str]) -> None:
 
 
 # ---- cleaning
+
+
+def release_import_locks() -> None:
+    """Release what imports that KeyboardInterrupt ended left locked by this thread, which imports nothing.
+
+    One that comes between the taking of a lock and the ``try`` whose ``finally`` would release it
+    (Lib/importlib/_bootstrap.py, ``_get_module_lock`` and ``_ModuleLock``) makes other threads wait for ever.
+    """
+    with contextlib.suppress(RuntimeError):  # not held, or not by this thread
+        while True:
+            _imp.release_lock()
+    thread = threading.get_ident()
+    locks: dict[str, Any] = sys.modules["_frozen_importlib"]._module_locks
+    for reference in list(locks.values()):
+        lock = reference()
+        while lock is not None and lock.owner == thread:
+            lock.release()
 
 
 def _installed_directories() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pickle
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from memchannel import _core, _output
 from memchannel._output import OutputSetup
+from memchannel._setup import release_import_locks
 from memchannel.codecs.functions import UNPICKLABLE, load_function, unpicklable_part
 from memchannel.exceptions import ExceptionSnapshot, snapshot
 
@@ -157,7 +159,9 @@ def _serve(setup: WorkerSetup, ready: _core.SendChannel[Any], token: int, task_c
             break
         except KeyboardInterrupt:
             continue  # aimed at a task that was over already
-    _core._disarm(token)
+    with contextlib.suppress(KeyboardInterrupt):  # as before
+        _core._disarm(token)
+    release_import_locks()
     if done != setup.limit:
         tasks.close()
     return done

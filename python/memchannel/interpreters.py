@@ -81,6 +81,8 @@ _exiting = threading.Event()
 def _package_names(packages: Packages) -> tuple[str, ...]:
     if packages is None:
         return ()
+    if not isinstance(packages, Iterable):
+        raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
     names = tuple(dict.fromkeys((packages,) if isinstance(packages, str) else packages))
     reason = images.unsupported_reason() if names else None
     if reason is not None:
