@@ -22,6 +22,9 @@ def elements(obj: Any) -> Any:
     """Return an array over what an object exports, or a copy if it gives none."""
     if isinstance(obj, np.ndarray):
         return obj
+    data = getattr(getattr(obj, "array", None), "_data", None)  # of a nullable column of pandas
+    if isinstance(data, np.ndarray):
+        return data
     try:
         return np.asarray(memoryview(obj))
     except TypeError:

@@ -8,6 +8,7 @@ import pickle
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 import memchannel
@@ -158,13 +159,13 @@ def test_schema_and_batches_arrive_in_place() -> None:
     for number, array in enumerate((first, second)):
         assert array.children[0][0].buffers[1] == ctypes.addressof(producer.values) + 24 * number
         assert array.children[1][0].dictionary[0].buffers[1] == ctypes.addressof(producer.values) + 16
-    assert producer.released == []
+    assert producer.released == ["stream"]
     for structure in (schema, first, second):
         structure.release(ctypes.addressof(structure))
         assert not structure.release
-    assert producer.released == []
+    assert producer.released == ["stream"]
     del capsule, stream
-    assert sorted(producer.released) == ["array", "array", "schema"]
+    assert sorted(producer.released) == ["array", "array", "schema", "stream"]
 
 
 def test_a_child_outlives_its_parent_and_ends_on_any_thread() -> None:
@@ -175,12 +176,12 @@ def test_a_child_outlives_its_parent_and_ends_on_any_thread() -> None:
     array.release(ctypes.addressof(array))
     del capsule
     gc.collect()
-    assert producer.released == []
+    assert producer.released == ["stream"]
     assert child.buffers[1] == ctypes.addressof(producer.values)
     thread = threading.Thread(target=child.release, args=(ctypes.addressof(child),))
     thread.start()
     thread.join()
-    assert sorted(producer.released) == ["array", "array", "schema"]
+    assert sorted(producer.released) == ["array", "array", "schema", "stream"]
 
 
 def test_every_receiver_of_a_broadcast_reads_them() -> None:
@@ -194,7 +195,7 @@ def test_every_receiver_of_a_broadcast_reads_them() -> None:
             array = next_of(stream)
             array.release(ctypes.addressof(array))
         del capsule, stream
-    assert sorted(producer.released) == ["array", "array", "schema"]
+    assert sorted(producer.released) == ["array", "array", "schema", "stream"]
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])
@@ -202,16 +203,95 @@ def test_a_stream_that_fails_says_why(fails_at: int) -> None:
     producer = Producer(fails_at)
     with pytest.raises(ValueError, match=r"cannot read the Arrow stream .* the disk is full \(errno 28\)"):
         _core._arrow_batches(producer.capsule)
-    assert sorted(producer.released) == ["array"] * fails_at + ["schema"]
+    assert sorted(producer.released) == ["array"] * fails_at + ["schema", "stream"]
 
 
 def test_what_is_no_stream() -> None:
     producer = Producer()
     producer.stream.release = RELEASE()
-    with pytest.raises(ValueError, match="read already"):
+    with pytest.raises(ValueError, match="taken already"):
         _core._arrow_batches(producer.capsule)
     with pytest.raises(ValueError, match="PyCapsule"):
         _core._arrow_batches(object())  # type: ignore[arg-type]
     for memory in (memoryview(bytes(24)), memoryview(b"")):
         with pytest.raises(TypeError, match="ArrowBatches"):
             _core._arrow_stream(memory)
+
+
+class Column:
+    """What has nothing but `__arrow_c_array__`: numbers from an offset on, some of them missing."""
+
+    def __init__(self, code: bytes, values: Any, offset: int = 0, valid: list[int] | None = None) -> None:
+        self.released: list[str] = []
+        self.values, self.code, self.offset = values, code, offset
+        self.valid = None if valid is None else (ctypes.c_uint8 * len(valid))(*valid)
+        self._release_schema = RELEASE(lambda at: self._end(Schema, at, "schema"))
+        self._release_array = RELEASE(lambda at: self._end(Array, at, "array"))
+
+    def _end(self, kind: Any, at: int, name: str) -> None:
+        self.released.append(name)
+        kind.from_address(at).release = RELEASE()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[Any, Any]:
+        where = None if self.valid is None else ctypes.addressof(self.valid)
+        self.buffers = (ctypes.c_void_p * 2)(where, ctypes.addressof(self.values))
+        self.schema = Schema(format=self.code, release=self._release_schema)
+        self.array = Array(
+            length=len(self.values) - self.offset,
+            null_count=0 if self.valid is None else -1,
+            offset=self.offset,
+            n_buffers=2,
+            buffers=ctypes.cast(self.buffers, POINTER(ctypes.c_void_p)),
+            release=self._release_array,
+        )
+        return (
+            new_capsule(ctypes.addressof(self.schema), b"arrow_schema", None),
+            new_capsule(ctypes.addressof(self.array), b"arrow_array", None),
+        )
+
+
+def sent(column: Column) -> Any:
+    """Send it to ourselves as an array."""
+    channel: memchannel.ArrayChannel[Any] = memchannel.ArrayChannel()
+    channel.send(column)
+    return channel.recv()
+
+
+def test_numbers_arrive_in_place() -> None:
+    column = Column(b"l", (ctypes.c_int64 * 5)(*range(5)), 2)
+    copied = memchannel.stats().bytes_copied
+    got = sent(column)
+    assert (type(got), got.dtype, got.tolist()) == (np.ndarray, np.int64, [2, 3, 4])
+    assert got.ctypes.data == ctypes.addressof(column.values) + 16
+    assert memchannel.stats().bytes_copied == copied
+    assert column.released == []
+    del got
+    assert sorted(column.released) == ["array", "schema"]
+
+
+@pytest.mark.parametrize("offset", [0, 3, 8, 11])
+def test_what_is_missing_is_masked(offset: int) -> None:
+    column = Column(b"tsu:", (ctypes.c_int64 * 14)(*range(14)), offset, [0b11110101, 0b00101111])
+    copied = memchannel.stats().bytes_copied
+    got = sent(column)
+    assert got.dtype == "M8[us]"
+    assert got.data.ctypes.data == ctypes.addressof(column.values) + 8 * offset
+    assert got.mask.tolist() == [at in (1, 3, 12) for at in range(offset, 14)]
+    assert memchannel.stats().bytes_copied - copied == 14 - offset
+    del got
+    assert sorted(column.released) == ["array", "schema"]
+
+
+def test_bits_are_copied_and_no_values_are_none() -> None:
+    got = sent(Column(b"b", (ctypes.c_uint8 * 2)(0b101, 0)))
+    assert (got.dtype, got.tolist()) == (np.bool_, [True, False])
+    assert sent(Column(b"f", (ctypes.c_float * 2)(), 2)).shape == (0,)
+
+
+@pytest.mark.parametrize("code", [b"u", b"+l", b"tsu:UTC", b"w:3", b"tdD"])
+def test_other_columns_are_refused_and_released(code: bytes) -> None:
+    column = Column(code, (ctypes.c_int64 * 2)())
+    with pytest.raises(TypeError, match=code.decode().replace("+", "[+]")):
+        sent(column)
+    gc.collect()
+    assert sorted(column.released) == ["array", "schema"]

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
 #include "arrow_abi.hpp"
 #include "parts.hpp"
 
@@ -23,6 +24,8 @@ struct Contents {
     Batches batches{};
     Owned<ArrowSchema> schema;
     std::vector<Owned<ArrowArray>> arrays;
+
+    void describe() noexcept { batches = Batches{schema.get(), arrays.data(), arrays.size()}; }
 };
 
 struct ArrowBatches {
@@ -71,8 +74,41 @@ int read_stream(ArrowArrayStream& stream, Contents& contents) {
         if (!array->release) break;
         contents.arrays.push_back(std::move(array));
     }
-    contents.batches = Batches{contents.schema.get(), contents.arrays.data(), contents.arrays.size()};
+    contents.describe();
     return 0;
+}
+
+template <class Structure>
+Owned<Structure> taken(PyObject* capsule) {
+    auto* const given = static_cast<Structure*>(PyCapsule_GetPointer(capsule, Structure::capsule));
+    if (!given) throw PythonError();
+    if (!given->release) {
+        PyErr_Format(PyExc_ValueError, "this %s was taken already", Structure::capsule);
+        throw PythonError();
+    }
+    Owned<Structure> structure(new Structure(*given));
+    given->release = nullptr;
+    return structure;
+}
+
+Ref batches_holding(ModuleState& state) {
+    PyTypeObject* const type = state.arrow_batches_type;
+    Ref self = Ref::steal(type->tp_alloc(type, 0));
+    if (!self) throw PythonError();
+    reinterpret_cast<ArrowBatches*>(self.get())->contents = new Contents();
+    return self;
+}
+
+// (length, null count or -1, offset, address of the validity bits or 0, address of the values)
+Ref values_of(const ArrowArray& array) {
+    const bool held = array.n_buffers == 2 && array.buffers;
+    Ref values = Ref::steal(
+        Py_BuildValue("LLLKK", static_cast<long long>(array.length), static_cast<long long>(array.null_count),
+                      static_cast<long long>(array.offset),
+                      reinterpret_cast<unsigned long long>(held ? array.buffers[0] : nullptr),
+                      reinterpret_cast<unsigned long long>(held ? array.buffers[1] : nullptr)));
+    if (!values) throw PythonError();
+    return values;
 }
 
 // ---- the receiver's structures: they point into the owner's and hold the lease
@@ -156,26 +192,46 @@ Owned<ArrowArrayStream> stream_over(LeaseRef lease, const Batches* batches) {
 
 }  // namespace
 
-PyObject* arrow_batches(PyObject* module, PyObject* capsule) {
+PyObject* arrow_batches(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        auto* const given =
-            static_cast<ArrowArrayStream*>(PyCapsule_GetPointer(capsule, ArrowArrayStream::capsule));
-        if (!given) return nullptr;
-        if (!given->release) {
-            PyErr_SetString(PyExc_ValueError, "the Arrow stream was read already");
-            return nullptr;
+        const Arguments<2> arguments("_arrow_batches", {"stream_or_schema", "array"}, 2, 1, values, given,
+                                     nullptr);
+        Ref self = batches_holding(state_of_module(module));
+        Contents& contents = *contents_of(self.get());
+        if (arguments[1]) {
+            contents.schema = taken<ArrowSchema>(arguments[0]);
+            contents.arrays.push_back(taken<ArrowArray>(arguments[1]));
+            contents.describe();
+            return self.release();
         }
-        PyTypeObject* const type = state_of_module(module).arrow_batches_type;
-        Ref self = Ref::steal(type->tp_alloc(type, 0));
-        if (!self) return nullptr;
-        reinterpret_cast<ArrowBatches*>(self.get())->contents = new Contents();
-        if (const int status = read_stream(*given, *contents_of(self.get()))) {
-            const char* const reason = given->get_last_error(given);
+        Owned<ArrowArrayStream> stream = taken<ArrowArrayStream>(arguments[0]);
+        if (const int status = read_stream(*stream, contents)) {
+            const char* const reason = stream->get_last_error(stream.get());
             PyErr_Format(PyExc_ValueError, "cannot read the Arrow stream of what is sent: %s (errno %d)",
                          reason ? reason : "no reason given", status);
+            const ErrorScope errors;  // ends the stream, which may run Python code
+            stream.reset();
             return nullptr;
         }
         return self.release();
+    });
+}
+
+PyObject* arrow_values(PyObject* module, PyObject* batches) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        if (!Py_IS_TYPE(batches, state_of_module(module).arrow_batches_type)) {
+            PyErr_SetString(PyExc_TypeError, "expected an ArrowBatches");
+            return nullptr;
+        }
+        const Contents& contents = *contents_of(batches);
+        Ref arrays = Ref::steal(PyList_New(0));
+        if (!arrays) return nullptr;
+        for (const Owned<ArrowArray>& array : contents.arrays) {
+            Ref values = values_of(*array);
+            if (PyList_Append(arrays.get(), values.get()) < 0) return nullptr;
+        }
+        return Py_BuildValue("sO", contents.schema->dictionary ? "dictionary" : contents.schema->format,
+                             arrays.get());
     });
 }
 

@@ -56,8 +56,8 @@ def test_arrives_with_its_values_and_dtype(name: str) -> None:
 def test_polars_series() -> None:
     sent = pl.Series([1.5, 2.5])
     assert received(sent).tolist() == [1.5, 2.5]
-    with pytest.raises(TypeError, match="nulls"):
-        received(pl.Series([1.5, None]))
+    got = received(pl.Series([1.5, None, 2.5])[1:])
+    assert (type(got), got.tolist()) == (np.ma.MaskedArray, [None, 2.5])
 
 
 def test_arrow_nulls_arrive_masked() -> None:
@@ -69,8 +69,73 @@ def test_arrow_nulls_arrive_masked() -> None:
     assert got.tolist() == [None, 3, None, 5]
     assert memchannel.stats().bytes_copied - before == 4
     assert got.__array_interface__["data"][0] == sent.buffers()[1].address + 4
-    with pytest.raises(TypeError, match="nulls"):
+    with pytest.raises(TypeError, match="no dtype for its values, of Arrow's format 'u'"):
         received(pa.array(["a", None]))
+
+
+MISSING: dict[str, Any] = {
+    "pyarrow bool": (pa.array([True, None]), [True, None]),
+    "pyarrow times": (pa.array([1, None], pa.timestamp("us")).cast(pa.timestamp("us")), None),
+    "pyarrow durations": (pa.array([1, None], pa.duration("ns")), None),
+    "pyarrow chunks": (pa.chunked_array([[1, None]]), [1, None]),
+    "pandas Int64": (pd.Series([1, None], dtype="Int64"), [1, None]),
+    "pandas Float32": (pd.Series([1.5, None], dtype="Float32"), [1.5, None]),
+    "pandas boolean": (pd.Series([True, None], dtype="boolean"), [True, None]),
+    "pandas array": (pd.array([1, None], dtype="UInt8"), [1, None]),
+    "pandas Index": (pd.Index([1, None], dtype="Int64"), [1, None]),
+    "pandas of Arrow": (pd.Series([1, None], dtype=pd.ArrowDtype(pa.int16())), [1, None]),
+    "polars ints": (pl.Series([1, None], dtype=pl.Int8), [1, None]),
+    "polars bool": (pl.Series([True, None]), [True, None]),
+    "polars times": (pl.Series([1, None]).cast(pl.Datetime("ms")), None),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_what_is_missing_is_masked_and_never_nan(name: str) -> None:
+    sent, values = MISSING[name]
+    got = received(sent)
+    assert type(got) is np.ma.MaskedArray
+    assert got.mask.tolist() == [False, True]
+    assert got.dtype.kind in "mM" if values is None else got.tolist() == values
+
+
+TABLES: dict[str, Any] = {
+    "pyarrow table": pa.table({"a": [1.0, None], "b": [3.0, 4.0]}),
+    "pyarrow batch": pa.RecordBatch.from_pydict({"a": [1.0, None]}),
+    "pandas frame": pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}),
+    "polars frame": pl.DataFrame({"a": [1.0, None]}),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_with_nulls_are_refused_and_others_are_numpys(name: str) -> None:
+    with pytest.raises(TypeError, match="send its columns one by one"):
+        received(TABLES[name])
+
+
+def test_columns_that_no_mask_helps() -> None:
+    with pytest.raises(TypeError, match="2 chunks"):
+        received(pa.chunked_array([[1, None], [3]]))
+    for sent in (pa.array(["a", None]).dictionary_encode(), pa.nulls(3), pl.Series(["a", None])):
+        with pytest.raises(TypeError, match="no dtype for its values"):
+            received(sent)
+    with pytest.raises(TypeError, match="missing values"):
+        received(pd.Series(["a", None], dtype="category"))
+    assert received(pd.Series([1.5, np.nan])).tolist()[0] == 1.5  # a NaN of NumPy's is a value
+    assert received(pl.DataFrame({"a": [1.0, 2.0]})).tolist() == [[1.0], [2.0]]
+
+
+def test_masked_in_place() -> None:
+    series = pd.Series([1, None, 3], dtype="Int64")
+    before = memchannel.stats().bytes_copied
+    got = received(series)
+    assert memchannel.stats().bytes_copied == before
+    assert np.shares_memory(got.data, series.array._data)
+    assert np.shares_memory(got.mask, series.array._mask)
+    arrow = pa.array([1.0, None, 3.0] * 100)[1:]
+    got = received(arrow)
+    assert got.data.ctypes.data == arrow.buffers()[1].address + 8
+    assert got.mask.tolist() == [value is None for value in arrow.to_pylist()]
 
 
 def test_pil_images_and_h5py_datasets_are_read(tmp_path: Path) -> None:
@@ -104,6 +169,8 @@ def test_the_table_of_libraries(tmp_path: Path) -> None:
             "`pyarrow.Array` of text with nulls": pa.array(["a", None]),
             "`pyarrow.ChunkedArray` of one chunk": pa.chunked_array([pa.array(BASE)]),
             "`polars.Series` of numbers": pl.Series(BASE),
+            "`pandas.Series`, nullable, some missing": pd.Series([1, None], dtype="Int64"),
+            "`pyarrow.Table` with nulls": pa.table({"a": [1.0, None]}),
             "the same with nulls, polars": pl.Series([1.0, None]),
             "`PIL.Image`": Image.new("RGB", (4, 3), (1, 2, 3)),
             "`h5py.Dataset`": file["a"],

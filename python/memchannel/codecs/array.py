@@ -24,6 +24,7 @@ __all__ = [
     "masked_parts",
     "prepare",
     "reduce_dtype",
+    "refuse",
 ]
 
 
@@ -148,7 +149,8 @@ def import_numpy(required: bool) -> bool:
     return False
 
 
-def _refuse(obj: object, reason: str) -> TypeError:
+def refuse(obj: object, reason: str) -> TypeError:
+    """Make the exception for what an `ArrayChannel` does not send."""
     return TypeError(f"{type(obj).__name__!r} cannot be shared as an array: {reason}")
 
 
@@ -193,13 +195,17 @@ def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     if not isinstance(obj, np.generic) and isinstance(
         obj, (list, tuple, str, dict, set, frozenset, int, float, complex, type(None))
     ):
-        raise _refuse(obj, "make it an array with numpy.asarray(), or use a memchannel.Channel")
+        raise refuse(obj, "make it an array with numpy.asarray(), or use a memchannel.Channel")
     if isinstance(obj, np.ma.MaskedArray):
         return _dump_masked(obj)
     if isinstance(obj, np.recarray):
         return _dump("recarray", None, [obj.view(np.ndarray)])
-    if any(hasattr(obj, f"__arrow_c_{kind}__") for kind in ("array", "stream")) and _null_count(obj):
-        return _dump_masked(_masked_arrow(obj))
+    if not isinstance(obj, np.ndarray | np.generic):
+        from memchannel.codecs import columns
+
+        if columns.must_be_read(obj):
+            column = columns.array_of(obj)
+            return _dump_masked(column) if isinstance(column, np.ma.MaskedArray) else column
     return _as_array(obj)
 
 
@@ -228,11 +234,11 @@ def _as_array(obj: Any) -> NDArray[Any]:
     if has_dlpack:
         device = obj.__dlpack_device__()
         if device[0] not in _HOST_DEVICES:
-            raise _refuse(
+            raise refuse(
                 obj, f"it is in the memory of DLPack device {tuple(map(int, device))}; copy it to the CPU"
             )
         return np.from_dlpack(obj)
-    raise _refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
+    raise refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
 
 
 def _of_buffer(obj: object, memory: memoryview) -> NDArray[Any]:
@@ -242,35 +248,11 @@ def _of_buffer(obj: object, memory: memoryview) -> NDArray[Any]:
     try:
         return np.asarray(memory)
     except (TypeError, ValueError) as exc:
-        raise _refuse(
+        raise refuse(
             obj,
             f"NumPy has no dtype for the format {memory.format!r} of its buffer ({exc}); "
             "send it over a memchannel.MemChannel",
         ) from exc
-
-
-def _null_count(obj: Any) -> int:
-    count = getattr(obj, "null_count", 0)  # an attribute in pyarrow, a method in polars
-    return int(count() if callable(count) else count)
-
-
-def _masked_arrow(obj: Any) -> np.ma.MaskedArray[Any, Any]:
-    """Mask the nulls of a pyarrow array, which NumPy would be given as NaN; its values stay in place."""
-    import numpy as np
-
-    try:
-        dtype = np.dtype(obj.type.to_pandas_dtype())
-        values = obj.buffers()[1]
-        if dtype.kind not in "iuf" or dtype.itemsize * 8 != obj.type.bit_width:
-            raise TypeError
-    except (AttributeError, NotImplementedError, TypeError):
-        raise _refuse(
-            obj, "it has nulls and is no pyarrow array of numbers; fill them, or send its values and its mask"
-        ) from None
-    data = np.frombuffer(values, dtype, len(obj), obj.offset * dtype.itemsize)
-    mask = ~obj.is_valid().to_numpy(zero_copy_only=False)
-    _core._count_copied(mask.nbytes)
-    return np.ma.MaskedArray(data, mask)
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
@@ -302,7 +284,7 @@ def load_masked(data: NDArray[Any], mask: NDArray[Any] | None, fill_value: Any, 
 def _dump_masked(obj: np.ma.MaskedArray[Any, Any]) -> tuple[bytes, list[Any]]:
     data, mask, *rest = masked_parts(obj)
     if data.dtype.num == STRING_DTYPE:
-        raise _refuse(obj, "a masked array of StringDType; send its data and mask one by one")
+        raise refuse(obj, "a masked array of StringDType; send its data and mask one by one")
     return _dump("masked", tuple(rest), [data] if mask is None else [data, mask])
 
 
