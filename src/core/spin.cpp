@@ -8,31 +8,26 @@ namespace memchannel {
 
 namespace {
 
-// On a cache line of its own: every spin writes it, and what stands beside it is read by every call.
-struct alignas(64) Spinners {
-    std::atomic<int> count{0};
+// One for each core, on a cache line of its own: a single count would travel from core to core with each
+// message, and take along what stands beside it.
+struct alignas(64) Place {
+    std::atomic<bool> taken{false};
 };
-Spinners spinners;
-
-int usable_cores() noexcept {
-    static const int cores = [] {
-        cpu_set_t set;
-        return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    }();
-    return cores;
-}
+constexpr int most_places = 256;  // more cores than that share them
+Place places[most_places];
 
 }  // namespace
 
 namespace detail {
 
-bool begin_spinning() noexcept {
-    if (spinners.count.fetch_add(1, std::memory_order_relaxed) < usable_cores()) return true;
-    spinners.count.fetch_sub(1, std::memory_order_relaxed);
-    return false;
+int begin_spinning() noexcept {
+    const int core = sched_getcpu();
+    if (core < 0) return nowhere;
+    const int place = core % most_places;
+    return places[place].taken.exchange(true, std::memory_order_relaxed) ? nowhere : place;
 }
 
-void end_spinning() noexcept { spinners.count.fetch_sub(1, std::memory_order_relaxed); }
+void end_spinning(int place) noexcept { places[place].taken.store(false, std::memory_order_relaxed); }
 
 std::int64_t spin_clock() noexcept { return monotonic_ns(); }
 

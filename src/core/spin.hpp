@@ -2,7 +2,7 @@
 //
 // A short spin hands a message over in a fraction of a microsecond when the other side runs on another core,
 // and is pure loss when it does not. So: a credit per channel that grows with hits and falls faster with
-// misses; no more spinners in the process than cores; none if the other side last ran on this very core; and
+// misses; at most one spinner on each core; none if the other side last ran on this very core; and
 // never sched_yield(), which hands the core to strangers.
 #pragma once
 
@@ -40,8 +40,9 @@ class Spin {
 };
 
 namespace detail {
-bool begin_spinning() noexcept;  // false: as many spinners as cores already
-void end_spinning() noexcept;
+inline constexpr int nowhere = -1;
+int begin_spinning() noexcept;  // the spinner's place, or nowhere: one that began on this core still spins
+void end_spinning(int place) noexcept;
 std::int64_t spin_clock() noexcept;
 
 inline void cpu_relax() noexcept {
@@ -55,7 +56,8 @@ inline void cpu_relax() noexcept {
 
 template <class Ready>
 bool Spin::run(Ready ready) noexcept {
-    if (!detail::begin_spinning()) return false;
+    const int place = detail::begin_spinning();
+    if (place == detail::nowhere) return false;
     const std::int64_t end = detail::spin_clock() + longest_ns;
     bool hit = false;
     do {
@@ -64,7 +66,7 @@ bool Spin::run(Ready ready) noexcept {
             hit = ready();
         }
     } while (!hit && detail::spin_clock() < end);
-    detail::end_spinning();
+    detail::end_spinning(place);
     learn(hit);
     return hit;
 }

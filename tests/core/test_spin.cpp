@@ -1,5 +1,7 @@
 #include <sched.h>
 
+#include <vector>
+
 #include "check.hpp"
 #include "core/spin.hpp"
 
@@ -17,11 +19,23 @@ int looks(Spin& spin) {
     return count;
 }
 
-int usable_cores() {
-    cpu_set_t set;
-    CHECK_EQ(sched_getaffinity(0, sizeof set, &set), 0);
-    return CPU_COUNT(&set);
-}
+// Keeps the thread on the core where it is.
+class Pinned {
+   public:
+    Pinned() {
+        CHECK_EQ(sched_getaffinity(0, sizeof before_, &before_), 0);
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
+        CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    }
+    Pinned(const Pinned&) = delete;
+    Pinned& operator=(const Pinned&) = delete;
+    ~Pinned() { CHECK_EQ(sched_setaffinity(0, sizeof before_, &before_), 0); }
+
+   private:
+    cpu_set_t before_;
+};
 
 }  // namespace
 
@@ -61,28 +75,40 @@ TEST(a_hit_of_a_probe_brings_the_spinning_back) {
 }
 
 TEST(nobody_spins_for_a_side_that_ran_on_this_core) {
-    // The thread may move between touch and look: pin it.
-    cpu_set_t before, one;
-    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
-    CPU_ZERO(&one);
-    CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
-    CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    const Pinned pinned;  // the thread may move between touch and look
     Spin spin;
     spin.touch();
     CHECK_EQ(looks(spin), 1);
-    CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-TEST(no_more_spinners_than_cores) {
+TEST(one_spins_on_each_core) {
+    const Pinned pinned;
     Spin spin;
-    looks(spin);  // the number of cores is looked up once
-    const int cores = usable_cores();
-    for (int i = 0; i < cores; ++i) CHECK(detail::begin_spinning());
-    CHECK(!detail::begin_spinning());
+    const int place = detail::begin_spinning();
+    CHECK(place != detail::nowhere);
+    CHECK_EQ(detail::begin_spinning(), detail::nowhere);
     CHECK_EQ(looks(spin), 1);
-    detail::end_spinning();
+    detail::end_spinning(place);
     CHECK(looks(spin) > 1);
-    for (int i = 1; i < cores; ++i) detail::end_spinning();
+}
+
+TEST(who_spins_on_another_core_is_in_nobodys_way) {
+    cpu_set_t all;
+    CHECK_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+    std::vector<int> taken;
+    for (std::size_t core = 0; core < CPU_SETSIZE; ++core) {
+        if (!CPU_ISSET(core, &all)) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(core, &one);
+        CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+        taken.push_back(detail::begin_spinning());
+        CHECK(taken.back() != detail::nowhere || taken.size() > 256);  // more cores than places
+    }
+    CHECK_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+    for (const int place : taken) {
+        if (place != detail::nowhere) detail::end_spinning(place);
+    }
 }
 
 int main(int count, char** arguments) { return check::run(count, arguments); }
