@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -64,7 +66,6 @@ class _Terms(NamedTuple):
     max_workers: int
     packages: Any
     initializer: Parts | None
-    initargs: tuple[Any, ...]
     limit: int
     name: str
     reuse: bool
@@ -209,7 +210,7 @@ class Crew:
         if threads is None:  # the cores, shared out
             threads = max(1, (os.process_cpu_count() or 1) // terms.max_workers)
         output = self.output.setup(number)
-        return WorkerSetup(terms.initializer, terms.initargs, terms.limit, threads, given, output)
+        return WorkerSetup(terms.initializer, terms.limit, threads, given, output)
 
     def worker_left(self) -> None:
         """Show what a worker printed last; called on its thread, which ends."""
@@ -296,9 +297,16 @@ class Crew:
             _core._drain_tasks(self.channel, True)
         self.channel.ends[1].close()
         if wait:
-            for thread in list(self._threads):
-                if thread is not threading.current_thread():
-                    thread.join()
+            try:
+                self._join()
+            except KeyboardInterrupt:
+                self.interrupt()
+                raise
+
+    def _join(self) -> None:
+        for thread in list(self._threads):
+            if thread is not threading.current_thread():
+                thread.join()
 
 
 def _serve(crew: Crew, number: int) -> None:
@@ -320,13 +328,13 @@ def _serve_once(crew: Crew, number: int) -> bool:
         raise
     setup: _core.Channel[Any] = _core.Channel()
     ready: _core.Channel[Any] = _core.Channel()
-    setup.send(crew.setup(number))
     source = (
         "import memchannel._worker as _worker\n"
         f"_worker.main({setup.id}, {ready.id}, {crew.channel.id})\n"
         "del _worker"
     )
     try:
+        setup.send(crew.setup(number))
         with crew.at_work(setup.id):
             interpreters._execute(interpreter, source)
     except BaseException as exc:
@@ -354,13 +362,29 @@ os.register_at_fork(after_in_child=_forget_crews)
 
 
 def _finish_all() -> None:
-    interpreters._stop_parking()
-    for crew in list(_crews):
-        crew.shutdown(wait=True, cancel_futures=False)
-    stop_collector()
+    """End all workers, whatever comes: CPython crashes when it ends while other interpreters run."""
+    # Uncaught Ctrl-C; at a prompt it may have been any time ago.
+    interrupted = isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
+    caught: KeyboardInterrupt | None = None
+    while True:
+        try:
+            interpreters._stop_parking()
+            for crew in list(_crews):
+                if interrupted:
+                    crew.interrupt()
+            for crew in list(_crews):
+                crew.shutdown(wait=True, cancel_futures=False)
+            stop_collector()
+            break
+        except KeyboardInterrupt as exc:
+            caught, interrupted = exc, True
+    if caught is not None:
+        sys.last_exc = caught  # so that the process ends by SIGINT, see interpreters._close_all()
+        raise caught
 
 
 @functools.cache
 def _watch_exit() -> None:
     # Before CPython joins the workers' threads, which wait for tasks; as concurrent.futures does.
     threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
+    atexit.register(_finish_all)  # if Ctrl-C left others of the above out

@@ -56,6 +56,8 @@ class TaskFuture(Future[Any]):
 
     def _outcome(self, timeout: float | None) -> tuple[str, Any]:
         outcome: tuple[str, Any]
+        if timeout is not None and not timeout > 0:  # what is left of a deadline; threading waits no longer
+            timeout = 0
         try:
             outcome = self._completion.result(timeout)
         except (TimeoutError, KeyboardInterrupt):

@@ -31,7 +31,6 @@ class WorkerSetup(NamedTuple):
     """What a worker is told before its first task."""
 
     initializer: Parts | None
-    initargs: tuple[Any, ...]
     limit: int
     blas_threads: int
     """Of each BLAS library while the worker has tasks; 0: as they are."""
@@ -134,7 +133,7 @@ def main(setup_channel: int, ready_channel: int, task_channel: int) -> None:
 def _serve(setup: WorkerSetup, ready: _core.SendChannel[Any], token: int, task_channel: int) -> int:
     try:
         if setup.initializer is not None:
-            load_function(*setup.initializer)(*setup.initargs)
+            load_function(*setup.initializer)()
     except BaseException as exc:
         ready.send(snapshot(exc))
         return -1

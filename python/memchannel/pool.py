@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import os
@@ -32,6 +33,10 @@ _numbers = itertools.count()
 
 def _name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}:{function.__qualname__}"
+
+
+def _bound(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    return functools.partial(function, *args) if args else function
 
 
 _CALL, _CALL_ITEM, _CALL_CHUNK = map(_name_of, (_worker.call, _worker.call_item, _worker.call_chunk))
@@ -76,6 +81,8 @@ class InterpreterPool(Executor):
         If a number is out of range.
     TypeError
         If the initializer is not callable, or a number is no integer.
+    pickle.PicklingError
+        If the initializer or one of its arguments cannot be pickled.
 
     Examples
     --------
@@ -118,8 +125,7 @@ class InterpreterPool(Executor):
             _Terms(
                 workers,
                 packages,
-                None if initializer is None else dump_function(initializer),
-                tuple(initargs),
+                None if initializer is None else dump_function(_bound(initializer, tuple(initargs))),
                 -1 if max_tasks_per_interpreter is None else max_tasks_per_interpreter,
                 name or f"InterpreterPool-{next(_numbers)}",
                 reuse,
