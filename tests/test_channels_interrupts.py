@@ -209,3 +209,38 @@ def test_cancelled_waits_of_a_loop_leave_no_trace() -> None:
         assert await channel.recv_async() == 1
 
     asyncio.run(main())
+
+
+WITHOUT_DESCRIPTORS = """
+import asyncio, os, resource
+from memchannel import Channel, interpreters
+
+def main():
+    async def run():
+        channel = Channel()
+
+        async def receive():
+            asyncio.get_running_loop().call_later(0, channel.send, 7)
+            return await channel.recv_async()
+
+        assert await receive() == 7
+        mine = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]  # among them what that call gave back
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(mine) + 1, limits[1]))
+        try:
+            await channel.recv_async()
+        except OSError as error:
+            print(error.strerror)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in mine:
+            os.close(descriptor)
+        return await receive()
+
+    return asyncio.run(run(), debug=False)  # it would log steps that take long
+
+print(interpreters.run(interpreters.create(), main).value)
+"""
+
+
+def test_a_loop_without_descriptors_closes_none_of_others() -> None:
+    assert run_script(WITHOUT_DESCRIPTORS) == "Too many open files\n7\n"

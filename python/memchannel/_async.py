@@ -9,11 +9,16 @@ nothing.
 Waking a loop on another core costs some ten times a turn of it. So where answers have come soon of late
 (`src/core/spin.hpp`), the call, already in line, first lets the loop turn once and then looks for its message
 for up to 20 us, unless the loop has something else to do.
+
+A call that need not wait does not wait, as in asyncio's own queues. But another thread may fill or empty the
+channel: a task that is always served at once would keep its loop from timers and cancellation for ever, so it
+gives the loop a turn now and then (the cooperative budget of Rust's tokio).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 import types
@@ -29,6 +34,11 @@ _making = threading.Lock()  # each thread may run a loop
 os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]
 
 _NOTHING = object()
+
+# True once in so many calls: time to see whose they are. A prime, so that loops of several threads that take
+# turns are all seen. A cycle, since a message that is there costs little more than a count in Python.
+_time_to_see = itertools.cycle([False] * 126 + [True]).__next__
+_seen: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
 
 class _SignalWatch:
@@ -46,13 +56,18 @@ class _SignalWatch:
         self._previous = -1
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._users == 0:
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # may fail: there is nothing to stop yet
         self._users += 1
         if self._users == 1:
-            self._loop = loop
-            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            loop.add_reader(self._pipe[0], self._serve)
-            self._previous = _core._set_wakeup_fd(self._pipe[1])
-            _core._serve_signals()  # those that came before
+            try:
+                self._loop = loop
+                self._previous = _core._set_wakeup_fd(self._pipe[1])
+                loop.add_reader(self._pipe[0], self._serve)
+                _core._serve_signals()  # those that came before
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         self._users -= 1
@@ -77,7 +92,8 @@ class _LoopState:
         self.signals = _SignalWatch() if _core._signals_are_elsewhere() else None
         # The callbacks of the next turn (Lib/asyncio/base_events.py, BaseEventLoop._ready). asyncio does not
         # promise them: a loop without them never looks, and none that serves signals by _SignalWatch does.
-        self.ready = getattr(loop, "_ready", None) if self.signals is None else None
+        # Only whether there are any: they lead to the loop, which the table of states must not keep.
+        self.looks = self.signals is None and hasattr(loop, "_ready")
         loop.add_reader(self.notifier.fileno(), _deliver, self.notifier)
 
 
@@ -107,21 +123,30 @@ def _turn() -> Generator[None]:
     yield
 
 
+async def _give_way() -> None:
+    """Let the loop turn, before anything is taken, if the running task was seen before."""
+    task = asyncio.current_task()
+    if task in _seen:
+        await _turn()
+    elif task is not None:
+        _seen.add(task)
+
+
 async def _settled(call: _core.AsyncCall, loop: asyncio.AbstractEventLoop, state: _LoopState) -> None:
     """Wait until the call can be finished."""
     if not call.start():
         return
     try:
-        if state.ready is not None and call.may_be_soon():
+        if state.looks and call.may_be_soon():
             await _turn()
-            if call.look(not state.ready):
+            if call.look(not loop._ready):  # type: ignore[attr-defined]
                 return
         future = loop.create_future()
         if not call.wait(future):
             return
+        if state.signals is not None:
+            state.signals.start(loop)
         try:
-            if state.signals is not None:
-                state.signals.start(loop)
             await future
         finally:
             if state.signals is not None:
@@ -144,6 +169,8 @@ async def _completed(end: _core._End, *arguments: object, options: tuple[bool, .
 
 async def recv_async(end: _core.RecvChannel[Any]) -> Any:
     """Receive the next message."""
+    if _time_to_see():
+        await _give_way()
     value = end.recv_nowait(_NOTHING)
     if value is not _NOTHING:
         return value
@@ -152,6 +179,8 @@ async def recv_async(end: _core.RecvChannel[Any]) -> Any:
 
 async def recv_async_as(end: _core.RecvChannel[Any], copy: bool, as_view: bool) -> Any:
     """Receive the next message with an option."""
+    if _time_to_see():
+        await _give_way()
     value = end.recv_nowait(_NOTHING, copy=copy, as_view=as_view)
     if value is not _NOTHING:
         return value
@@ -160,6 +189,8 @@ async def recv_async_as(end: _core.RecvChannel[Any], copy: bool, as_view: bool) 
 
 async def next_async(end: _core.RecvChannel[Any]) -> Any:
     """Receive the next message of an ``async for``."""
+    if _time_to_see():
+        await _give_way()
     try:
         value = end.recv_nowait(_NOTHING)
         return await _completed(end) if value is _NOTHING else value
@@ -169,4 +200,6 @@ async def next_async(end: _core.RecvChannel[Any]) -> Any:
 
 async def send_async(end: _core.SendChannel[Any], obj: object) -> None:
     """Send an object."""
+    if _time_to_see():
+        await _give_way()
     await _completed(end, obj)
