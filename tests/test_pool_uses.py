@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from channel_support import run_script
-from memchannel import Channel, InterpreterPool
+from memchannel import Channel, InterpreterPool, stats
 from pool_tasks import pointer, pointer_and_flag
 
 pytestmark = pytest.mark.usefixtures("level_leases")
@@ -104,6 +104,24 @@ def test_arrays_inside_dataclasses_travel_both_ways(pool: InterpreterPool) -> No
     assert pointer(back.second[0]) == pointer(array)  # nothing was copied on either way
     assert not back.first.flags.writeable
     assert (back.first == array + 1).all()
+
+
+def test_an_array_in_a_function_is_lent_once_for_all_its_calls(pool: InterpreterPool) -> None:
+    array = np.arange(LARGE, dtype="f8")
+
+    def with_closure(i: int) -> tuple[int, float]:
+        return pointer(array), float(array[i])
+
+    def of_block(block: Any) -> tuple[int, float]:
+        return with_closure(int(block[0]))
+
+    before = stats().lent
+    expected = [(pointer(array), float(i)) for i in range(20)]
+    assert list(pool.map(with_closure, range(20))) == expected
+    assert list(pool.map(with_closure, range(20), chunksize=3)) == expected
+    assert stats().lent - before == 2
+    assert list(pool.map_blocks(of_block, np.arange(20), blocks=20)) == expected
+    assert stats().lent - before == 4  # the blocks' array as well
 
 
 def test_generators_that_fail_midway(pool: InterpreterPool) -> None:

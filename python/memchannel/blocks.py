@@ -176,7 +176,7 @@ def map_blocks(
     output = None if out is None else Output(out, axes[0], n, cut)
     if progress:
         load_bar()  # before anything runs
-    shipment = crew.ship(fn)
+    shipment = pool._ship_once(fn, {})
     if output is not None:
         output.check_against(sources, axes, overlap)
     for source in sources:

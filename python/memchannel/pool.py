@@ -191,8 +191,8 @@ class InterpreterPool(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
-        shipment = self._crew.ship(fn)
         lent: dict[int, tuple[Any, Any]] = {}
+        shipment = self._ship_once(fn, lent)
         items = (
             tuple(self._lend_once(item, lent) for item in items) for items in zip(*iterables, strict=False)
         )
@@ -224,6 +224,11 @@ class InterpreterPool(Executor):
                     raise pickle.PicklingError(text) from exc
                 exc.add_note(text)
                 return
+
+    def _ship_once(self, fn: Callable[..., Any], lent: dict[int, tuple[Any, Any]]) -> Shipment:
+        """Pickle a function for many tasks, with the arrays in it under one lease each."""
+        name, parts = self._crew.ship(fn)
+        return Shipment(name, parts and (parts[0], [self._lend_once(item, lent) for item in parts[1]]))
 
     def _lend_once(self, item: Any, lent: dict[int, tuple[Any, Any]]) -> Any:
         numpy = sys.modules.get("numpy")
