@@ -26,6 +26,7 @@ std::uint64_t random_token() noexcept {
 // In the child no other thread exists, and no lock of the parent may be touched: they start anew.
 void renew_in_child() {
     Registry* const parent = current.load(std::memory_order_relaxed);
+    detail::forget_spinners();
     current.store(new Registry(*current_host, parent->generation + 1), std::memory_order_relaxed);
 }
 

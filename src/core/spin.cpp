@@ -29,6 +29,10 @@ int begin_spinning() noexcept {
 
 void end_spinning(int place) noexcept { places[place].taken.store(false, std::memory_order_relaxed); }
 
+void forget_spinners() noexcept {
+    for (Place& place : places) place.taken.store(false, std::memory_order_relaxed);
+}
+
 std::int64_t spin_clock() noexcept { return monotonic_ns(); }
 
 }  // namespace detail

@@ -43,6 +43,7 @@ namespace detail {
 inline constexpr int nowhere = -1;
 int begin_spinning() noexcept;  // the spinner's place, or nowhere: one that began on this core still spins
 void end_spinning(int place) noexcept;
+void forget_spinners() noexcept;  // in a forked child: those of its parent's other threads do not exist
 std::int64_t spin_clock() noexcept;
 
 inline void cpu_relax() noexcept {

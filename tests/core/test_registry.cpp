@@ -1,4 +1,5 @@
 // What is global: looking channels up, collecting unreachable ones, forked children.
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +94,29 @@ TEST(a_grandchild_is_told_from_its_parent_too) {
     int status = -1;
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK_EQ(status, 0);
+}
+
+TEST(a_spinner_of_the_parent_takes_no_place_in_its_child) {
+    host();
+    cpu_set_t before, one;
+    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
+    CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);  // the child's too
+    const int place = detail::begin_spinning();
+    CHECK(place != detail::nowhere);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK_EQ(detail::begin_spinning(), place);
+        std::_Exit(0);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(detail::begin_spinning(), detail::nowhere);
+    detail::end_spinning(place);
+    CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 // --- the table
