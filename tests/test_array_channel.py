@@ -103,6 +103,30 @@ def test_dtypes_that_libraries_add(other: Other) -> None:
     assert plain.dtype.metadata is None
 
 
+@pytest.mark.parametrize("inside", [[], ["s"]], ids=["flat", "nested"])
+def test_fields_renamed_in_place(inside: list[str]) -> None:
+    """``dtype.names = ...`` changes the dtype of one array, and of none that is sent or arrives later."""
+
+    def pair(array: Any) -> Any:
+        kind = array.dtype
+        for name in inside:
+            kind = kind[name]
+        return kind
+
+    flat = np.dtype([("a", "i4"), ("b", "f8")])
+    sent: Any = np.ones(3, [("s", flat), ("t", "u1")] if inside else flat)
+    first, second = received(sent), received(sent)
+    pair(first).names = ("c", "d")
+    assert [pair(array).names for array in (first, second, received(sent), sent)] == [
+        ("c", "d"),
+        *[("a", "b")] * 3,
+    ]
+    pair(sent).names = ("e", "f")
+    for _ in range(2):
+        assert_same(received(sent), sent)
+    assert second.dtype != sent.dtype
+
+
 def test_dtypes_in_objects() -> None:
     """Not only those of arrays that are lent."""
     channel: memchannel.Channel[Any] = memchannel.Channel()

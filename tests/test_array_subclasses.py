@@ -20,6 +20,10 @@ class Labelled(np.ndarray[Any, Any]):
     """One without state of its own."""
 
 
+class Plain:
+    """No array."""
+
+
 class Registered(np.ndarray[Any, Any]):
     """One that `copyreg` knows."""
 
@@ -121,3 +125,9 @@ def test_contents_that_the_memory_only_refers_to_are_pickled() -> None:
         assert type(got) is type(sent)
         assert got.tolist() == sent.tolist()
         assert address(got) != address(sent)
+
+
+def test_types_of_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plain, "__module__", None)
+    monkeypatch.setitem(copyreg.dispatch_table, Plain, lambda _: (sorted, ([2, 1],)))
+    assert received(Plain()) == [1, 2]

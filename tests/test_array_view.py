@@ -164,6 +164,15 @@ def test_buffers() -> None:
         memoryview(viewed(np.arange(6)[::2]))
 
 
+def test_lone_surrogates() -> None:
+    for kind in ("<U2", ">U2"):
+        assert viewed(np.array(["\ud800x", "a"], kind)).tolist() == ["\ud800x", "a"]
+
+
+def test_no_elements_are_shown_at_once() -> None:
+    assert repr(viewed(np.empty((2**60, 0), "i1"))) == f"ArrayView([], shape=({2**60}, 0), dtype='|i1')"
+
+
 def test_pickling_says_what_to_do() -> None:
     with pytest.raises(TypeError, match="ArrayView cannot be pickled: send it over an ArrayChannel"):
         memchannel.Channel[Any]().send(viewed(np.arange(3)))

@@ -137,7 +137,9 @@ class _Layout:
             values = self.reader.unpack(data)
             return complex(*values) if self.kind == "c" else values[0]
         if self.kind == "U":
-            return bytes(data).decode("utf-32-le" if self.order == "<" else "utf-32-be").rstrip("\0")
+            # NumPy's texts may have lone surrogates, as Python's.
+            text = bytes(data).decode("utf-32-le" if self.order == "<" else "utf-32-be", "surrogatepass")
+            return text.rstrip("\0")
         return bytes(data).rstrip(b"\0") if self.kind == "S" else bytes(data)
 
 
@@ -312,7 +314,10 @@ class ArrayView:
     __hash__ = None  # type: ignore[assignment] # the owner can write the memory
 
     def __repr__(self) -> str:
-        shown = repr(self.tolist()) if self.size <= 20 else f"[{', '.join(self._first(3))}, ...]"
+        if not self.size:
+            shown = "[]"  # an array of no elements can have any number of rows
+        else:
+            shown = repr(self.tolist()) if self.size <= 20 else f"[{', '.join(self._first(3))}, ...]"
         return f"ArrayView({shown}, shape={self.shape}, dtype={self.dtype!r})"
 
     def _first(self, count: int) -> list[str]:

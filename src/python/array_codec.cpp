@@ -1,6 +1,7 @@
 // The array part: dtype, shape and strides beside the data, so that the other side gets the same array (what
 // Antoine Pitrou asked for in the PEP 554 discussion).
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "core/registry.hpp"
@@ -53,13 +54,37 @@ bool plain_native(const NumpyTable& numpy, const DescrFields* descr) {
                               !descr->metadata && !descr->subarray && !descr->fields && !descr->names);
 }
 
+// The names of a structure's fields, borrowed, or nullptr.
+PyObject* field_names(PyObject* dtype) noexcept {
+    const DescrFields* const descr = descr_fields(dtype);
+    const bool has_room = descr->type_num >= 0 && descr->type_num < type_string_dtype;
+    return has_room ? descr->names : nullptr;
+}
+
+// Whether `dtype.names = ...`, which changes a dtype in place, can reach anything but the names of its own
+// fields: structures inside, also as the elements of a sub-array.
+bool holds_structures(PyObject* dtype) {
+    PyObject* const names = field_names(dtype);
+    PyObject* const fields = names ? descr_fields(dtype)->fields : nullptr;
+    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); ++i) {
+        PyObject* const field = PyDict_GetItemWithError(fields, PyTuple_GET_ITEM(names, i));
+        if (!field) throw PythonError();
+        PyObject* const part = PyTuple_GET_ITEM(field, 0);
+        if (field_names(part) || (descr_fields(part)->type_num == type_void && descr_fields(part)->subarray))
+            return true;
+    }
+    return false;
+}
+
 // By identity: dtypes that differ in their metadata only compare equal.
 Ref encoded_dtype(ModuleState& state, PyObject* dtype) {
     Ref key = Ref::steal(PyLong_FromVoidPtr(dtype));
     if (!key) throw PythonError();
+    PyObject* const names = field_names(dtype) ? field_names(dtype) : Py_None;
     PyObject* const known = PyDict_GetItemWithError(state.dtype_codes, key.get());  // borrowed
-    if (known) return Ref::borrow(PyTuple_GET_ITEM(known, 1));
+    if (known && PyTuple_GET_ITEM(known, 2) == names) return Ref::borrow(PyTuple_GET_ITEM(known, 1));
     if (PyErr_Occurred()) throw PythonError();
+    Ref kept_names = Ref::borrow(names);
     Ref code =
         Ref::steal(PyObject_CallFunction(attribute(array_codec(state), "encode_dtype").get(), "O", dtype));
     if (!code) throw PythonError();
@@ -67,11 +92,21 @@ Ref encoded_dtype(ModuleState& state, PyObject* dtype) {
         PyErr_SetString(PyExc_TypeError, "encode_dtype must return bytes");
         throw PythonError();
     }
-    Ref entry = Ref::steal(PyTuple_Pack(2, dtype, code.get()));  // keeps the dtype, and so its address, alive
+    if (holds_structures(dtype)) return code;
+    // Keeps the dtype and its names, and so their addresses, alive.
+    Ref entry = Ref::steal(PyTuple_Pack(3, dtype, code.get(), kept_names.get()));
     if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtype_codes)) >= cached_dtypes)
         PyDict_Clear(state.dtype_codes);
     if (!entry || PyDict_SetItem(state.dtype_codes, key.get(), entry.get()) < 0) throw PythonError();
     return code;
+}
+
+// A structure of its own for each array: the fields of one can be renamed.
+Ref own_dtype(const NumpyTable& numpy, Ref dtype) {
+    if (!field_names(dtype.get())) return dtype;
+    Ref own = Ref::steal(numpy.descr_new(dtype.get()));
+    if (!own) throw PythonError();
+    return own;
 }
 
 Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader& header,
@@ -84,14 +119,15 @@ Ref decoded_dtype(ModuleState& state, const NumpyTable& numpy, const ArrayHeader
     Ref key = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(code), header.dtype_size));
     if (!key) throw PythonError();
     PyObject* const known = PyDict_GetItemWithError(state.dtypes, key.get());
-    if (known) return Ref::borrow(known);
+    if (known) return own_dtype(numpy, Ref::borrow(known));
     if (PyErr_Occurred()) throw PythonError();
     Ref dtype = Ref::steal(
         PyObject_CallFunction(attribute(array_codec(state), "decode_dtype").get(), "O", key.get()));
     if (!dtype) throw PythonError();
+    if (holds_structures(dtype.get())) return dtype;
     if (static_cast<std::size_t>(PyDict_GET_SIZE(state.dtypes)) >= cached_dtypes) PyDict_Clear(state.dtypes);
     if (PyDict_SetItem(state.dtypes, key.get(), dtype.get()) < 0) throw PythonError();
-    return dtype;
+    return own_dtype(numpy, std::move(dtype));
 }
 
 void check_lendable(PyObject* array, const DescrFields* descr) {

@@ -111,6 +111,23 @@ Ref values_of(const ArrowArray& array) {
     return values;
 }
 
+// Whether something is missing in an array or in a part of it: fields, elements, runs, a dictionary. A part
+// can be larger than what the array uses of it.
+bool has_nulls(const ArrowSchema& schema, const ArrowArray& array) noexcept {
+    if (array.null_count > 0) return true;
+    const bool is_union = schema.format[0] == '+' && schema.format[1] == 'u';  // has no validity bits
+    if (array.null_count < 0 && !is_union && array.n_buffers > 0 && array.buffers[0]) {
+        const auto* const valid = static_cast<const std::uint8_t*>(array.buffers[0]);
+        for (std::int64_t i = array.offset; i < array.offset + array.length; ++i) {
+            if (!(valid[i / 8] >> (i % 8) & 1)) return true;
+        }
+    }
+    for (std::int64_t i = 0; i < array.n_children; ++i) {
+        if (has_nulls(*schema.children[i], *array.children[i])) return true;
+    }
+    return array.dictionary && has_nulls(*schema.dictionary, *array.dictionary);
+}
+
 // ---- the receiver's structures: they point into the owner's and hold the lease
 
 template <class Structure>
@@ -226,12 +243,14 @@ PyObject* arrow_values(PyObject* module, PyObject* batches) {
         const Contents& contents = *contents_of(batches);
         Ref arrays = Ref::steal(PyList_New(0));
         if (!arrays) return nullptr;
+        bool nulls = false;
         for (const Owned<ArrowArray>& array : contents.arrays) {
+            nulls = nulls || has_nulls(*contents.schema, *array);
             Ref values = values_of(*array);
             if (PyList_Append(arrays.get(), values.get()) < 0) return nullptr;
         }
-        return Py_BuildValue("sO", contents.schema->dictionary ? "dictionary" : contents.schema->format,
-                             arrays.get());
+        return Py_BuildValue("sOO", contents.schema->dictionary ? "dictionary" : contents.schema->format,
+                             arrays.get(), nulls ? Py_True : Py_False);
     });
 }
 

@@ -25,6 +25,7 @@ NumpyTable* fetch(NumpyTable*& slot, PyObject* capsule) noexcept {
     table->array_type = static_cast<PyTypeObject*>(api[2]);
     table->descr_from_type = reinterpret_cast<decltype(table->descr_from_type)>(api[45]);
     table->new_from_descr = reinterpret_cast<decltype(table->new_from_descr)>(api[94]);
+    table->descr_new = reinterpret_cast<decltype(table->descr_new)>(api[95]);
     table->set_base = reinterpret_cast<decltype(table->set_base)>(api[282]);
     return slot = table;
 }

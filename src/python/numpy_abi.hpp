@@ -45,6 +45,7 @@ inline constexpr int array_writeable = 0x0400;            // NPY_ARRAY_WRITEABLE
 inline constexpr int array_write_back = 0x2000;           // NPY_ARRAY_WRITEBACKIFCOPY
 inline constexpr std::uint64_t descr_has_objects = 0x01;  // NPY_ITEM_REFCOUNT
 inline constexpr int type_object = 17;                    // NPY_OBJECT
+inline constexpr int type_void = 20;                      // NPY_VOID, also of sub-arrays
 inline constexpr int type_half = 23;                      // NPY_HALF, the last of the numeric ones
 inline constexpr int type_string_dtype = 2056;            // NPY_VSTRING
 
@@ -57,6 +58,7 @@ struct NumpyTable {
                                 const Py_ssize_t* strides, void* data, int flags, PyObject*);
     int (*set_base)(PyObject* array, PyObject* base);
     PyObject* (*descr_from_type)(int);
+    PyObject* (*descr_new)(PyObject* descr);  // a copy
 
     bool is_array(PyObject* object) const noexcept { return PyObject_TypeCheck(object, array_type); }
 };

@@ -32,7 +32,7 @@ struct ModuleState {
     PyObject* async_module;    // the module memchannel._async, once needed
     PyObject* recv_coroutine;  // its function recv_async, once needed
     PyObject* dtypes;          // dict: encoded dtype (bytes) -> numpy.dtype
-    PyObject* dtype_codes;     // dict: numpy.dtype -> its encoding (bytes), for those that need one
+    PyObject* dtype_codes;     // dict: address of a numpy.dtype -> (dtype, its encoding, names of its fields)
     // Not Python objects:
     NumpyTable* numpy;  // this interpreter's NumPy, once imported
     Owner* owner;

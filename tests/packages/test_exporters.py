@@ -125,6 +125,60 @@ def test_columns_that_no_mask_helps() -> None:
     assert received(pl.DataFrame({"a": [1.0, 2.0]})).tolist() == [[1.0], [2.0]]
 
 
+class Both:
+    """A column of Arrow's that makes NaN of what is missing when NumPy asks, and counts nothing."""
+
+    def __init__(self, column: Any) -> None:
+        self.column = column
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+        return self.column.__arrow_c_array__(requested_schema)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.column.to_numpy(zero_copy_only=False)
+
+
+def test_columns_that_count_nothing() -> None:
+    for column in (pa.array([1, None]), pa.array([3, 1, None])[1:]):
+        got = received(Both(column))
+        assert (type(got), got.tolist()) == (np.ma.MaskedArray, [1, None])
+    for column in (pa.array([1, 2]), pa.array([None, 1, 2])[1:]):
+        got = received(Both(column))
+        assert (type(got), got.tolist()) == (np.ndarray, [1, 2])
+
+
+CODED = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([1.5, None]))
+HIDDEN: dict[str, Any] = {
+    "dictionary": CODED,
+    "dictionary of pandas": pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([CODED]))),
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), pa.array([1.5, None])),
+    "polars array": pl.Series([[1, None], [3, 4]], dtype=pl.Array(pl.Int64, 2)),
+    "polars struct": pl.Series([{"a": 1, "b": None}, {"a": 2, "b": 3.0}]),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_missing_inside_is_never_nan(name: str) -> None:
+    with pytest.raises(TypeError, match="missing"):
+        received(HIDDEN[name])
+
+
+def test_nothing_missing_inside() -> None:
+    whole = pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2))
+    assert received(whole).tolist() == [[1, 2], [3, 4]]
+    assert received(pa.array([1.5, 2.5]).dictionary_encode()).tolist() == [1.5, 2.5]
+
+
+def test_a_table_with_a_column_named_as_an_attribute() -> None:
+    with pytest.raises(TypeError, match="send its columns one by one"):
+        received(pd.DataFrame({"array": pd.array([1, None], "Int64"), "b": pd.array([3, 4], "Int64")}))
+
+
+def test_xarray_over_a_nullable_column() -> None:
+    got = received(xr.DataArray(pd.Series([1, None], dtype="Int64")))
+    assert (type(got), got.dtype, got.tolist()) == (np.ma.MaskedArray, np.int64, [1, None])
+
+
 def test_masked_in_place() -> None:
     series = pd.Series([1, None, 3], dtype="Int64")
     before = memchannel.stats().bytes_copied

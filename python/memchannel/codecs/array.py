@@ -203,6 +203,7 @@ def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     if not isinstance(obj, np.ndarray | np.generic):
         from memchannel.codecs import columns
 
+        obj = columns.unwrapped(obj)
         if columns.must_be_read(obj):
             column = columns.array_of(obj)
             return _dump_masked(column) if isinstance(column, np.ma.MaskedArray) else column

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["array_of", "must_be_read"]
+__all__ = ["array_of", "must_be_read", "unwrapped"]
 
 # Formats of the Arrow C data interface whose values NumPy has as well.
 _DTYPES = {
@@ -21,6 +21,8 @@ _DTYPES = {
     **{f"ts{unit[0]}:": f"M8[{unit}]" for unit in ("s", "ms", "us", "ns")},
     **{f"tD{unit[0]}": f"m8[{unit}]" for unit in ("s", "ms", "us", "ns")},
 }
+_TABLE = "it has missing values in a table; send its columns one by one"
+_XARRAY = ("xarray.core.dataarray", "xarray.core.variable")
 _WAYS = ("__array_interface__", "__array__", "__dlpack__", "__buffer__")
 
 
@@ -28,28 +30,47 @@ def _speaks_arrow(obj: Any) -> bool:
     return hasattr(obj, "__arrow_c_array__") or hasattr(obj, "__arrow_c_stream__")
 
 
+def _batches(held: Any) -> _core.ArrowBatches:
+    if hasattr(held, "__arrow_c_array__"):
+        return _core._arrow_batches(*held.__arrow_c_array__())
+    return _core._arrow_batches(held.__arrow_c_stream__())
+
+
 def _has_missing(obj: Any) -> bool:
     """Tell whether values are missing which a dtype of NumPy cannot say."""
     import numpy as np
 
     if hasattr(obj, "isna"):  # pandas; a NaN in a column of NumPy's is a value
-        dtypes = list(obj.dtypes) if getattr(obj, "ndim", 1) == 2 else [getattr(obj, "dtype", np.dtype("O"))]
-        plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
-        return not plain and bool(np.asarray(obj.isna()).any())
+        is_table = getattr(obj, "ndim", 1) == 2  # its columns are attributes as well
+        dtypes = list(obj.dtypes) if is_table else [getattr(obj, "dtype", np.dtype("O"))]
+        if all(isinstance(dtype, np.dtype) for dtype in dtypes):
+            return False
+        if bool(np.asarray(obj.isna()).any()):
+            return True
+        obj = None if is_table else getattr(getattr(obj, "array", obj), "_pa_array", None)
+    elif hasattr(obj, "null_count"):  # an attribute in pyarrow, a method in polars
+        count = obj.null_count() if callable(obj.null_count) else obj.null_count
+        if bool(sum(count.row(0)) if hasattr(count, "row") else count):
+            return True
     if not _speaks_arrow(obj):
         return False
-    count = getattr(obj, "null_count", None)  # an attribute in pyarrow, a method in polars
-    if count is None:
-        return any(getattr(column, "null_count", 0) for column in getattr(obj, "columns", ()))
-    count = count() if callable(count) else count
-    return bool(sum(count.row(0)) if hasattr(count, "row") else count)
+    # Not counted: what is missing in a dictionary, in runs, in the columns of a table, in parts of elements.
+    try:
+        return _core._arrow_values(_batches(obj))[2]
+    except ImportError:  # without pyarrow some libraries cannot tell
+        return False
+
+
+def unwrapped(obj: Any) -> Any:
+    """Take the data out of an array of xarray's, whose own conversion makes NaN of what is missing in it."""
+    return obj.data if type(obj).__module__ in _XARRAY else obj
 
 
 def must_be_read(obj: Any) -> bool:
     """Tell whether NumPy itself would lose what is missing in a column, or find no way to its values."""
-    if _has_missing(obj):
-        return True
-    return _speaks_arrow(obj) and not any(hasattr(obj, way) for way in _WAYS)
+    if _speaks_arrow(obj) and not any(hasattr(obj, way) for way in _WAYS):
+        return True  # not looked into: a stream is read once
+    return _has_missing(obj)
 
 
 def array_of(obj: Any) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
@@ -62,6 +83,8 @@ def array_of(obj: Any) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
     """
     import numpy as np
 
+    if hasattr(obj, "isna") and getattr(obj, "ndim", 1) == 2:
+        raise refuse(obj, _TABLE)
     held = getattr(obj, "array", obj)  # of a pandas Series or Index
     data, mask = getattr(held, "_data", None), getattr(held, "_mask", None)
     if isinstance(data, np.ndarray) and isinstance(mask, np.ndarray):  # pandas' nullable numbers
@@ -97,13 +120,10 @@ class _Elements:
 def _read(obj: Any, held: Any) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
     import numpy as np
 
-    if hasattr(held, "__arrow_c_array__"):
-        batches = _core._arrow_batches(*held.__arrow_c_array__())
-    else:
-        batches = _core._arrow_batches(held.__arrow_c_stream__())
-    code, arrays = _core._arrow_values(batches)
+    batches = _batches(held)
+    code, arrays, _ = _core._arrow_values(batches)
     if code == "+s":
-        raise refuse(obj, "it has missing values in a table; send its columns one by one")
+        raise refuse(obj, _TABLE)
     if code not in _DTYPES and code != "b":
         raise refuse(
             obj,

@@ -116,7 +116,7 @@ class _Pickler(pickle.Pickler):
             return self._refer((obj.take(), True))
         if kind in self._polars_types:
             return reduce_polars(obj, self._lend_from)
-        if kind.__module__.startswith("pandas.") and hasattr(obj, "_pa_array"):
+        if str(kind.__module__).startswith("pandas.") and hasattr(obj, "_pa_array"):
             return _reduce_arrow_backed(obj)
         return NotImplemented
 
