@@ -50,6 +50,32 @@ def test_a_closed_interpreter_is_not_found(use: Callable[[Interpreter], object])
         use(closed)
 
 
+def test_an_interpreter_that_made_none_waits_for_no_others_at_its_end(interp: Interpreter) -> None:
+    # It may end on the core's own thread, for which it would wait in vain while all that is lent stays out.
+    reads, writes = os.pipe()
+
+    def watch(descriptor: int) -> None:
+        import atexit
+
+        from memchannel import _core, interpreters
+
+        assert interpreters.list_all()
+        original = _core._await_idle
+
+        def wait() -> bool:
+            os.write(descriptor, b"waits ")
+            return original()
+
+        _core._await_idle = wait
+        atexit.register(os.write, descriptor, b"ends ")
+
+    run(interp, watch, descriptor=writes).check()
+    interpreters.close(interp)
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        assert pipe.read() == b"ends "
+
+
 def test_the_main_and_the_current_interpreter_are_not_closed(interp: Interpreter) -> None:
     with pytest.raises(RuntimeError, match="main interpreter"):
         interpreters.close(interpreters.get_main())

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core, images
+from memchannel._interrupts import _is_main_interpreter
 from memchannel._setup import current_settings
 from memchannel.run import RunResult, call_soon, interpreter_id, run
 
@@ -254,7 +255,8 @@ def _close_all() -> None:
     for number in list(_numbers_made):
         with contextlib.suppress(_interpreters.InterpreterError):
             _interpreters.incref(number)
-    if not _core._await_idle():
+    # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
+    if (_numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
     for number in sorted(_numbers_made):
         try:
