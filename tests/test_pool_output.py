@@ -142,6 +142,13 @@ def test_nothing_is_lost_at_the_end_of_a_worker(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "0,1,2,3,4,5,"
 
 
+def test_workers_after_others_that_ended_print_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with InterpreterPool(1, packages=None, max_tasks_per_interpreter=1, reuse=False) as own:
+        for number in range(3):
+            own.submit(print, number).result()
+            assert capsys.readouterr().out == f"{number}\n"
+
+
 def test_more_than_fits_on_the_way(pool: InterpreterPool, capsys: pytest.CaptureFixture[str]) -> None:
     from memchannel._output import MOST_WAITING
 

@@ -190,9 +190,9 @@ class Output:
         self._lines: _core.Channel[Any] = _core.Channel(MOST_WAITING, name=f"{name} output")
         self._incoming = self._lines.ends[0]
         self._bell: _core.Channel[bool] = _core.Channel(1)
-        self._bell.send_nowait(False)
         for channel in (self._lines, self._bell):
-            channel.recv_nowait()  # associated, as with the bell's other side: not over when a worker leaves
+            channel.send_nowait(False)  # associated with both sides: not over when a worker leaves
+            channel.recv_nowait()
         self._lock = threading.RLock()  # signal handlers may take a task's outcome, too
         self._writing = False
         self._workers = 0  # the crew's lock
