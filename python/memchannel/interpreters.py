@@ -266,6 +266,7 @@ def _close_all() -> None:
             continue
     _parked.clear()
     if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        sys.excepthook = lambda *_: None  # it was shown already, and no hook is needed any more
         _core._mark_interrupted()  # whatever ran in other interpreters since
 
 

@@ -146,7 +146,8 @@ PyObject* mark_interrupted(PyObject*, PyObject*) {
     const Ref result =
         Ref::steal(PyRun_String("raise KeyboardInterrupt", Py_file_input, names.get(), names.get()));
     if (!result && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return nullptr;
-    PyErr_Clear();
+    // 3.13 notes it where source was run, 3.14 and newer where it is printed (Python/pythonrun.c).
+    PyErr_PrintEx(0);
     Py_RETURN_NONE;
 }
 
