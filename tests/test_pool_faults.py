@@ -226,7 +226,8 @@ def test_a_failing_initializer_is_logged(caplog: pytest.LogCaptureFixture) -> No
     assert "FaultError: why" in caplog.text
 
 
-def test_one_worker_does_for_tasks_one_after_the_other() -> None:
+def test_one_worker_does_for_tasks_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memchannel._crew._NEARLY_IDLE", 0.5)  # however slow the worker is to come
     with InterpreterPool(8, packages=None) as own:
         for i in range(20):
             assert own.submit(pow, i, 2).result(timeout=TIMEOUT) == i * i
