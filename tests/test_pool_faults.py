@@ -229,7 +229,7 @@ def test_a_failing_initializer_is_logged(caplog: pytest.LogCaptureFixture) -> No
 def test_one_worker_does_for_tasks_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memchannel._crew._NEARLY_IDLE", 0.5)  # however slow the worker is to come
     with InterpreterPool(8, packages=None) as own:
-        for i in range(20):
+        for i in range(5):
             assert own.submit(pow, i, 2).result(timeout=TIMEOUT) == i * i
             wait_until(lambda: own._crew.channel.statistics().waiting_receivers == 1)
         assert len(own._crew._threads) == 1
