@@ -79,12 +79,17 @@ _parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
 
 
-def _package_names(packages: Packages) -> tuple[str, ...]:
+def _listed(packages: Packages) -> tuple[str, ...]:
+    """Give the names, each once; "all" stays one of them."""
     if packages is None:
         return ()
     if not isinstance(packages, Iterable):
         raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
-    names = tuple(dict.fromkeys((packages,) if isinstance(packages, str) else packages))
+    return tuple(dict.fromkeys((packages,) if isinstance(packages, str) else packages))
+
+
+def _package_names(packages: Packages) -> tuple[str, ...]:
+    names = _listed(packages)
     reason = images.unsupported_reason() if names else None
     if reason is not None:
         raise images.ImageError(reason)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from memchannel import _worker
+from memchannel import _worker, interpreters
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
 from memchannel._results import Results
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
@@ -114,17 +114,14 @@ class InterpreterPool(Executor):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_interpreter is not None and operator.index(max_tasks_per_interpreter) <= 0:
             raise ValueError("max_tasks_per_interpreter must be >= 1")
-        if packages is not None and not isinstance(packages, str):
-            if not isinstance(packages, Iterable):
-                raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
-            packages = tuple(packages)  # for each worker
+        names = interpreters._listed(packages)  # an iterator would do for one worker only
         if blas_threads is not None and operator.index(blas_threads) <= 0:
             raise ValueError(f"blas_threads must be >= 1, not {blas_threads}")
         self._max_workers = workers
         self._crew = Crew(
             _Terms(
                 workers,
-                packages,
+                names,
                 None if initializer is None else dump_function(_bound(initializer, tuple(initargs))),
                 -1 if max_tasks_per_interpreter is None else max_tasks_per_interpreter,
                 name or f"InterpreterPool-{next(_numbers)}",
