@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,9 @@ from polars.testing import assert_frame_equal
 import memchannel
 from memchannel import interpreters
 
+pytestmark = pytest.mark.usefixtures("level_leases")
+
 ROWS = 10_000
-
-
-@pytest.fixture(autouse=True)
-def all_leases_return() -> Iterator[None]:
-    gc.collect()
-    live = memchannel.stats().live
-    yield
-    gc.collect()
-    assert memchannel.stats().live == live
 
 
 def received(obj: Any) -> Any:
