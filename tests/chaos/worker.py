@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -128,7 +129,7 @@ def _slice(state: State, a: int, b: int) -> None:
 def _send_on(state: State, a: int, b: int) -> None:
     view = state.view(a)
     if view is not None:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, pickle.PicklingError):  # slices are plain views
             state.channel(b).send(view, timeout=0)
 
 
