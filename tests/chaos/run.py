@@ -55,10 +55,17 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def write_report(path: Path, result: dict[str, Any]) -> None:
-    """Add a run to the report, as JSON and as Markdown."""
+    """Add a run to the report, as JSON and as Markdown; the seeds that follow those of a run go on with it."""
     data = path.with_suffix(".json")
     runs = json.loads(data.read_text()) if data.exists() else []
-    runs.append(result)
+    for one in runs:
+        same = all(one[key] == result[key] for key in ("python", "commit"))
+        if same and one["last"] + 1 == result["first"]:
+            one.update({key: one[key] + result[key] for key in ("programs", "steps", "failures")})
+            one.update({key: result[key] for key in ("date", "last")})
+            break
+    else:
+        runs.append(result)
     data.write_text(json.dumps(runs, indent=1) + "\n")
     path.with_suffix(".md").write_text(table(runs))
 
