@@ -55,7 +55,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def write_report(path: Path, result: dict[str, Any]) -> None:
-    """Add a run to the report, as JSON and as Markdown; the seeds that follow those of a run go on with it."""
+    """Add a run to the report, as JSON and as Markdown; seeds that follow those of a run extend it."""
     data = path.with_suffix(".json")
     runs = json.loads(data.read_text()) if data.exists() else []
     for one in runs:
