@@ -56,6 +56,37 @@ while len(interpreters.list_all()) > 1:
     assert run_script(source) == "2\n"
 
 
+def test_a_thread_counts_from_its_start_to_its_end():
+    source = """
+import _thread, sys, time
+from memchannel import _core, interpreters
+
+def count():
+    import _thread, threading, time
+    from memchannel import _core
+
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    counts = [_core._count_threads()]
+    for _ in range(50):
+        _thread.start_new_thread(lambda: lock.acquire() and lock.release(), ())
+        counts.append(_core._count_threads())
+    thread = threading.Thread(target=lambda: lock.acquire() and lock.release())
+    thread.start()
+    counts.append(_core._count_threads())
+    lock.release()
+    thread.join()
+    while _core._count_threads():
+        time.sleep(0.001)
+    return counts
+
+assert count() == list(range(52))
+interpreter = interpreters.create(packages=None)
+assert interpreters.run(interpreter, count).check().value == list(range(52))
+"""
+    assert run_script(source) == ""
+
+
 def test_close_names_what_runs_and_works_once_that_is_over():
     source = f"""{LEAVE}
 interpreter = interpreters.create(packages=None)

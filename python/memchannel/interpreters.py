@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core, images
 from memchannel._interrupts import _is_main_interpreter
+from memchannel._leftover import leftover_threads
 from memchannel._setup import current_settings
 from memchannel.run import RunResult, call_soon, interpreter_id, run
 
@@ -216,7 +217,7 @@ def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
 def _park(interpreter: Interpreter) -> bool:
     """Clean an interpreter and keep it for `create` with ``reuse=True``; False: it cannot be used again."""
     terms = _made.get(interpreter)
-    if terms is None or _exiting.is_set() or is_running(interpreter) or _threads_left(interpreter.id):
+    if terms is None or _exiting.is_set() or is_running(interpreter) or leftover_threads(interpreter.id):
         return False
     source = "__import__('memchannel._setup', fromlist=['clean']).clean()"
     if _interpreters.exec(interpreter.id, source) is not None:
@@ -265,7 +266,7 @@ def _close_all() -> None:
         return
     for number in sorted(_numbers_made):
         try:
-            if not _interpreters.is_running(number) and not _threads_left(number):
+            if not _interpreters.is_running(number) and not leftover_threads(number):
                 _interpreters.destroy(number)
         except _interpreters.InterpreterError:  # closed by its owner
             continue
@@ -424,47 +425,15 @@ def _refuse_busy(interpreter: Interpreter) -> None:
         )
     if is_running(interpreter):
         raise RuntimeError(f"interpreter {number} is running; wait until it is done")
-    if threads := _threads_left(number):
+    if threads := leftover_threads(number):
         raise RuntimeError(
             f"daemon threads of interpreter {number} are running: {threads}; let them end first"
         )
 
 
-# CPython aborts the process when an interpreter ends while a thread of its own runs, unless that is a
-# threading.Thread and no daemon, which is waited for (Python/pylifecycle.c, Py_EndInterpreter). A thread that
-# has just ended is counted for a moment yet.
-_THREADS_LEFT = """\
-def check(pauses):
-    import _thread, sys, time
-    threads, bare = [], 0
-    for pause in pauses:
-        time.sleep(pause)
-        if threading := sys.modules.get("threading"):
-            alien = threading._DummyThread, threading._MainThread
-            threads = [t for t in threading.enumerate() if not isinstance(t, alien)]
-        bare = _thread._count() - len(threads)
-        if bare <= 0:
-            break
-    names = [t.name for t in threads if t.daemon] + ["started by the _thread module"] * max(0, bare)
-    if names:
-        raise RuntimeError(", ".join(names))
-try:
-    check({pauses})
-finally:
-    del check
-"""
-_THREAD_ENDS = (0, 0.001, 0.01, 0.1)  # seconds
-
-
-def _threads_left(number: int, pauses: tuple[float, ...] = _THREAD_ENDS) -> str:
-    """Names of the threads there that an end of the interpreter does not wait for, or an empty string."""
-    found = _interpreters.exec(number, _THREADS_LEFT.replace("{pauses}", repr(pauses)))
-    return "" if found is None else str(found.msg)
-
-
 def _let_go(interpreter: Interpreter) -> None:
     """Let the interpreter end with the last reference to it, but not while threads of it still run."""
-    if _threads_left(interpreter.id):
+    if leftover_threads(interpreter.id):
         _interpreters.incref(interpreter.id)
         _lingering.append(interpreter.id)
 
@@ -477,7 +446,7 @@ def _end_lingering() -> None:
         except IndexError:  # other threads look, too
             return
         try:
-            if _interpreters.is_running(number) or _threads_left(number, pauses=(0,)):
+            if _interpreters.is_running(number) or leftover_threads(number, pauses=(0,)):
                 _lingering.append(number)
             else:
                 _interpreters.decref(number)

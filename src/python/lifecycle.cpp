@@ -31,23 +31,30 @@ struct Ending {
 
 std::atomic<bool> process_ends{false};
 
-bool has_other_threads() noexcept {
-    // With this interpreter's GIL the list only grows, at its head (Python/pystate.c, add_threadstate and
-    // tstate_delete_common).
+// Counts the other thread states of this interpreter that fit. With its GIL the list only grows, at its head
+// (Python/pystate.c, add_threadstate and tstate_delete_common).
+template <typename Fits>
+Py_ssize_t count_other_threads(Fits fits) noexcept {
     PyThreadState* const own = PyThreadState_Get();
+    Py_ssize_t count = 0;
     for (PyThreadState* state = PyInterpreterState_ThreadHead(own->interp); state;
          state = PyThreadState_Next(state)) {
-        if (state != own) return true;
+        if (state != own && fits(*state)) ++count;
     }
-    return false;
+    return count;
 }
+
+// Whether the interpreter's own code started the thread: no thread of another interpreter's that visits it.
+// The values are _PyThreadState_WHENCE_THREADING and, of 3.15, _PyThreadState_WHENCE_THREADING_DAEMON, which
+// only CPython's own sources see (Include/cpython/pystate.h).
+bool is_started_here(const PyThreadState& state) noexcept { return state._whence == 3 || state._whence == 6; }
 
 // CPython aborts the process where threads are left that it did not wait for (Python/pylifecycle.c,
 // Py_EndInterpreter: "not the last thread"): those that the _thread module started. Nothing tells of their
 // end.
 void await_other_threads() noexcept {
     timespec pause{0, 100'000};
-    while (has_other_threads()) {
+    while (count_other_threads([](const PyThreadState&) { return true; }) > 0) {
         const Detached detached;
         nanosleep(&pause, nullptr);
         if (pause.tv_nsec < 20'000'000) pause.tv_nsec *= 2;
@@ -139,6 +146,10 @@ std::string path_of(const void* symbol) {
 }
 
 }  // namespace
+
+PyObject* count_threads(PyObject*, PyObject*) {
+    return PyLong_FromSsize_t(count_other_threads(is_started_here));
+}
 
 PyObject* mark_interrupted(PyObject*, PyObject*) {
     const Ref names = Ref::steal(PyDict_New());

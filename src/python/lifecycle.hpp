@@ -13,6 +13,10 @@ bool begin_interpreter(PyObject* module, ModuleState& state) noexcept;
 // Python/pythonrun.c).
 PyObject* mark_interrupted(PyObject* module, PyObject*);
 
+// _count_threads(): how many threads that this interpreter started are alive, whether they run already or
+// not.
+PyObject* count_threads(PyObject* module, PyObject*);
+
 // Refuses a second copy of this library in the process: it would be a second, deaf core. False with
 // ImportError.
 bool check_only_copy() noexcept;
