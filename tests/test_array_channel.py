@@ -383,6 +383,12 @@ def test_what_cannot_be_sent_says_so_and_leaves_nothing_behind(name: str) -> Non
     assert sys.getrefcount(obj) == references
 
 
+@pytest.mark.parametrize("kind", [np.ndarray, np.float64, np.ma.MaskedArray, bytearray, memchannel.ArrayView])
+def test_classes_are_no_arrays(kind: type) -> None:
+    with pytest.raises(TypeError, match=rf"it is the class '{kind.__name__}'; send an object of it"):
+        ArrayChannel[Any]().send(kind)
+
+
 def test_metadata_that_cannot_be_pickled() -> None:
     sent = np.zeros(2, np.dtype("f8", metadata={"function": lambda: None}))
     before = memchannel.stats().live

@@ -109,20 +109,62 @@ def test_mapped_files_arrive_as_views_of_the_same_pages(mode: Any, tmp_path: Pat
         assert_same(got, part.view(np.ndarray))
 
 
-def test_a_file_truncated_under_its_mapping_is_found_when_it_is_sent(tmp_path: Path) -> None:
-    page = mmap.PAGESIZE
-    (tmp_path / "a").write_bytes(bytes(range(256)) * (4 * page // 256))
-    sent = np.memmap(tmp_path / "a", "u1", "r")
-    received(sent)
+class Interface:
+    """An array that only says where it is."""
+
+    def __init__(self, array: Any) -> None:
+        self.kept = array
+        self.__array_interface__ = array.__array_interface__
+
+
+SIZE = 4 * mmap.PAGESIZE
+OVER_FILES: dict[str, Any] = {
+    "mmap": lambda memory: memory,
+    "memoryview": memoryview,
+    "PickleBuffer": pickle.PickleBuffer,
+    "frombuffer": lambda memory: np.frombuffer(memory, "u1"),
+    "reversed": lambda memory: np.frombuffer(memory, "u1")[::-1],
+    "the second half": lambda memory: np.frombuffer(memory, "u1")[SIZE // 2 :],
+    "masked": lambda memory: np.ma.MaskedArray(np.frombuffer(memory, "u1")),
+    "DLPack": lambda memory: np.from_dlpack(np.frombuffer(memory, "u1")),
+    "__array_interface__": lambda memory: Interface(np.frombuffer(memory, "u1")),
+    "ctypes": lambda memory: (ctypes.c_char * SIZE).from_buffer(memory),
+    "memoryview of ctypes": lambda memory: memoryview((ctypes.c_ubyte * SIZE).from_buffer(memory))[1:],
+    "array over ctypes": lambda memory: np.asarray((ctypes.c_ubyte * SIZE).from_buffer(memory)),
+    "address": lambda memory: (ctypes.c_ubyte * SIZE).from_address(np.frombuffer(memory, "u1").ctypes.data),
+    "PEP 688": lambda memory: Exporter(memory),
+}
+
+
+@pytest.mark.parametrize("name", OVER_FILES)
+def test_a_file_truncated_under_its_mapping_is_found_when_it_is_sent(name: str, tmp_path: Path) -> None:
+    """Whatever chain of exporters leads to the file, also one that does not tell."""
+    (tmp_path / "a").write_bytes(bytes(range(256)) * (SIZE // 256))
     with open(tmp_path / "a", "r+b") as file:
-        file.truncate(2 * page)
-    for gone in (sent, sent[::-1], sent[page:], memoryview(sent)):
-        with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
-            received(gone)
+        memory = mmap.mmap(file.fileno(), 0)
+        sent = OVER_FILES[name](memory)
+        received(sent)
+        file.truncate(SIZE // 2)
+        for kind in (memchannel.ArrayChannel, memchannel.MemChannel):
+            if kind is memchannel.ArrayChannel or not isinstance(sent, Interface):
+                with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+                    kind().send(sent)
+        if isinstance(sent, np.ndarray):
+            with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+                memchannel.Channel[Any]().send([sent])
+
+
+def test_what_is_left_of_a_truncated_file_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(range(256)) * (SIZE // 256))
+    sent = np.memmap(tmp_path / "a", "u1", "r")
+    with open(tmp_path / "a", "r+b") as file:
+        file.truncate(SIZE // 2)
     with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
-        memchannel.MemChannel().send(sent)
-    left = received(sent[: 2 * page])
-    assert left[-1] == 255
+        received(sent)
+    assert received(sent[: SIZE // 2])[-1] == 255
+    channel: memchannel.ArrayChannel[Any] = memchannel.ArrayChannel()
+    channel.send(sent[: SIZE // 2])
+    assert channel.recv(as_view=True)[-1] == 255
 
 
 TEXTS: dict[str, Any] = {
@@ -290,11 +332,63 @@ def test_a_buffer_that_is_gone(make: Any, message: str) -> None:
             kind().send(make())
 
 
+class Numbers(ctypes.Structure):
+    _fields_ = (("a", ctypes.c_longdouble), ("b", ctypes.c_int * 2))
+
+
+CTYPES: dict[str, Any] = {
+    "c_longdouble": (ctypes.c_longdouble, np.dtype("g")),
+    "c_wchar": (ctypes.c_wchar, np.dtype("U1")),
+    "structure": (Numbers, np.dtype([("a", "g"), ("b", "i4", 2)], align=True)),
+    **{
+        name: (getattr(ctypes, name), np.dtype(code))
+        for name, code in zip(
+            ("c_float_complex", "c_double_complex", "c_longdouble_complex"), "FDG", strict=True
+        )
+        if hasattr(ctypes, name)  # from Python 3.14 on
+    },
+}
+
+
+@pytest.mark.parametrize("name", CTYPES)
+def test_ctypes_that_numpy_does_not_find_in_buffers(name: str) -> None:
+    kind, dtype = CTYPES[name]
+    before = memchannel.stats().bytes_copied
+    for sent in (kind(), (kind * 3)(), (kind * 3 * 2)(), (kind * 0)()):
+        ctypes.memset(ctypes.addressof(sent), 1 if name != "c_wchar" else 0, ctypes.sizeof(sent))
+        for one in (sent, memoryview(sent), pickle.PickleBuffer(sent)):
+            got = received(one)
+            assert (got.dtype, got.shape) == (dtype, memoryview(sent).shape)
+            assert got.tobytes() == bytes(memoryview(sent))
+            assert not got.size or got.ctypes.data == ctypes.addressof(sent)
+    assert memchannel.stats().bytes_copied == before
+
+
+def test_an_array_over_ctypes_keeps_them() -> None:
+    sent = memoryview((ctypes.c_longdouble * 3)(1, 2, 3))
+    channel: memchannel.ArrayChannel[Any] = memchannel.ArrayChannel()
+    channel.send(sent)
+    del sent
+    gc.collect()
+    assert channel.recv().tolist() == [1, 2, 3]
+
+
+class HasPointer(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_int), ("data", ctypes.POINTER(ctypes.c_double)))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: (ctypes.c_void_p * 2)(), r"'c_void_p_Array_2' cannot be.*format '<P'.*MemChannel"),
         (lambda: memoryview(bytes(16)).cast("P"), r"'memoryview' cannot be.*format 'P'.*MemChannel"),
+        (
+            lambda: ctypes.pointer(ctypes.c_int(3)),
+            r"'LP_c_int' cannot.*holds pointers.*as_array\(pointer, shape",
+        ),
+        (lambda: ctypes.c_char_p(b"a"), r"'c_char_p' cannot.*holds pointers.*as_array\(pointer, shape\)"),
+        (lambda: memoryview((ctypes.c_longdouble * 3)())[::2], r"no dtype for the format '<g'.*MemChannel"),
+        (HasPointer, r"'HasPointer' cannot.*holds pointers.*as_array\(pointer, shape\)"),
         (lambda: (ctypes.py_object * 2)(), "Python objects belong to one interpreter"),
     ],
 )

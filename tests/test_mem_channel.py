@@ -110,6 +110,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "tuple": ((1, 2), TypeError, "tuple: it exports no buffer"),
     "int": (3, TypeError, "int: it exports no buffer"),
     "None": (None, TypeError, "NoneType: it exports no buffer"),
+    "class": (bytearray, TypeError, "the class bytearray: send an object of it"),
     "text": ("spam", TypeError, r"str: .*encode\(\)"),
     "objects": (np.array([None]), TypeError, "Python objects.*memchannel.Channel"),
     "ctypes objects": ((ctypes.py_object * 2)(), TypeError, "Python objects"),

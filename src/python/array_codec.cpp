@@ -245,7 +245,7 @@ LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& term
                      access);
     const Ground ground = ground_of(state, array);
     if (ground.lease) return LeaseRef::share(ground.lease);
-    if (ground.anchor) check_mapped(ground.root, fields->data + touched.low, touched.size());
+    check_mapped(state, ground, fields->data + touched.low, touched.size());
     return lend_array(state, array, ground.anchor, touched.size(), terms);
 }
 
@@ -269,7 +269,7 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
                  Access::read);
     const Ground ground = ground_of(state, memory);
     if (ground.lease) return LeaseRef::share(ground.lease);
-    check_mapped(ground.root, data + wanted.low, wanted.size());
+    check_mapped(state, ground, data + wanted.low, wanted.size());
     return lend_buffer(state, buffer, terms);
 }
 

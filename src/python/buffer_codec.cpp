@@ -99,7 +99,10 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
 [[noreturn]] void explain_no_buffer(ModuleState& state, PyObject* object) {
     Ref cause = Ref::steal(PyErr_GetRaisedException());
     const NumpyTable* numpy = loaded_numpy(state.numpy);
-    if (!PyObject_CheckBuffer(object)) {
+    if (PyType_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "a MemChannel cannot send the class %.200s: send an object of it",
+                     reinterpret_cast<PyTypeObject*>(object)->tp_name);
+    } else if (!PyObject_CheckBuffer(object)) {
         PyErr_Format(
             PyExc_TypeError,
             "a MemChannel cannot send %.200s: it exports no buffer, as bytes, bytearray, array.array, "
@@ -152,7 +155,7 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     std::memcpy(strides + buffer->ndim, format, format_size);
 
     const Touched touched = touched_bytes(buffer->ndim, shape, strides, buffer->itemsize);
-    check_mapped(ground.root, static_cast<const char*>(buffer->buf) + touched.low, touched.size());
+    check_mapped(state, ground, static_cast<const char*>(buffer->buf) + touched.low, touched.size());
     if (ground.lease) return LeaseRef::share(ground.lease);
     return lend_buffer(state, buffer, terms);
 }

@@ -49,11 +49,11 @@ LeaseRef account(PythonLease* lease) {
     throw PythonError();
 }
 
-bool is_mmap(PyObject* object) noexcept {
-    for (const PyTypeObject* type = Py_TYPE(object); type; type = type->tp_base) {
-        if (std::strcmp(type->tp_name, "mmap.mmap") == 0) return true;
-    }
-    return false;
+// Whether memory that stands on this object can be anything but the heap's. Whose a ctypes object's, a
+// capsule's or a library's is, they do not say.
+bool may_be_mapped(const NumpyTable* numpy, PyObject* root) noexcept {
+    if (PyBytes_Check(root) || PyByteArray_Check(root) || (numpy && numpy->is_array(root))) return false;
+    return std::strcmp(Py_TYPE(root)->tp_name, "array.array") != 0;
 }
 
 // Whether a read of this byte would succeed. Asks the kernel, which answers EFAULT where the process itself
@@ -132,15 +132,16 @@ LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::
     return account(lease);
 }
 
-void check_mapped(PyObject* root, const void* first, std::size_t nbytes) {
-    if (!root || nbytes == 0 || !is_mmap(root)) return;
+void check_mapped(ModuleState& state, const Ground& ground, const void* first, std::size_t nbytes) {
+    if (ground.lease || !ground.root || nbytes == 0 || !may_be_mapped(state.numpy, ground.root)) return;
     const auto* const last = static_cast<const char*>(first) + (nbytes - 1);
     if (readable(last)) return;
+    // Only the type: a repr may show elements.
     PyErr_Format(
         PyExc_ValueError,
-        "cannot send memory of a mapped file that has been truncated: its last byte lies past the end "
-        "of the file, reading it would end the process (SIGBUS); map the file again (%R)",
-        root);
+        "cannot send memory of a mapped file (%.200s) that has been truncated: its last byte lies past "
+        "the end of the file, reading it would end the process (SIGBUS); map the file again",
+        Py_TYPE(ground.root)->tp_name);
     throw PythonError();
 }
 

@@ -29,8 +29,8 @@ LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& t
 LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::size_t nbytes,
                     const LendTerms& terms);
 
-// Raises ValueError when bytes of a memory-mapped file are lent whose file has become too short for them:
-// whoever read them would end the process by SIGBUS. `root` tells whether the bytes belong to a mapping.
-void check_mapped(PyObject* root, const void* first, std::size_t nbytes);
+// Raises ValueError when bytes of a memory-mapped file are lent whose file has become too short for the last
+// of them: whoever read it would end the process by SIGBUS.
+void check_mapped(ModuleState& state, const Ground& ground, const void* first, std::size_t nbytes);
 
 }  // namespace memchannel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,32 @@ def test_pil_images_and_h5py_datasets_are_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"] = BASE
         assert received(file["a"]).tolist() == BASE.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind", [pd.Series, pd.DataFrame, pd.Index, pl.Series, pl.DataFrame, pa.Array, pa.Table, xr.DataArray]
+)
+def test_classes_are_refused_as_such(kind: type) -> None:
+    with pytest.raises(TypeError, match=f"it is the class '{kind.__name__}'; send an object of it"):
+        received(kind)
+
+
+def test_queries_of_polars_are_no_arrays() -> None:
+    for sent in (pl.DataFrame({"a": [1]}).lazy(), pl.col("a")):
+        with pytest.raises(TypeError, match="it is no array"):
+            received(sent)
+
+
+def test_an_arrow_file_truncated_under_its_mapping(tmp_path: Path) -> None:
+    table = pa.table({"a": np.arange(100_000.0)})
+    with pa.OSFile(str(tmp_path / "a"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    column = pa.ipc.open_file(pa.memory_map(str(tmp_path / "a"))).read_all()["a"]
+    assert received(column)[-1] == 99_999
+    os.truncate(tmp_path / "a", 1 << 16)
+    for sent in (column, column.chunk(0), column.chunk(0).buffers()[1]):
+        with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+            received(sent)
 
 
 def test_pandas_missing_values_are_not_made_nan() -> None:

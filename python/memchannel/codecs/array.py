@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,10 @@ STRING_DTYPE = 2056
 _FIRST_EXTENSION = 256  # NPY_USERDEF
 # Memory that the CPU reads: kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged (dlpack.h, DLDeviceType).
 _HOST_DEVICES = (1, 3, 11, 13)
+
+# In formats of the buffer protocol (PEP 3118): names of fields; pointers to data, void, text and functions.
+_FIELD_NAME = re.compile(":[^:]*:")
+_POINTER = re.compile("[&PzX]|Z(?![fdg])")
 
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
 # dtype.__setstate__ makes that of it.
@@ -196,6 +201,8 @@ def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
         obj, (list, tuple, str, dict, set, frozenset, int, float, complex, type(None))
     ):
         raise refuse(obj, "make it an array with numpy.asarray(), or use a memchannel.Channel")
+    if isinstance(obj, type):
+        raise refuse(obj, f"it is the class {obj.__qualname__!r}; send an object of it")
     if isinstance(obj, np.ma.MaskedArray):
         return _dump_masked(obj)
     if isinstance(obj, np.recarray):
@@ -249,11 +256,37 @@ def _of_buffer(obj: object, memory: memoryview) -> NDArray[Any]:
     try:
         return np.asarray(memory)
     except (TypeError, ValueError) as exc:
+        if _POINTER.search(_FIELD_NAME.sub("", memory.format)):
+            raise refuse(
+                obj,
+                f"its buffer, of format {memory.format!r}, holds pointers, which do not say how much they "
+                "point to; send numpy.ctypeslib.as_array(pointer, shape), or use a memchannel.MemChannel",
+            ) from exc
+        dtype = _dtype_of_ctypes(memory)
+        if dtype is not None and dtype.itemsize == memory.itemsize and memory.c_contiguous:
+            return np.ndarray(memory.shape or (), dtype, memory)
         raise refuse(
             obj,
             f"NumPy has no dtype for the format {memory.format!r} of its buffer ({exc}); "
             "send it over a memchannel.MemChannel",
         ) from exc
+
+
+def _dtype_of_ctypes(memory: memoryview) -> np.dtype[Any] | None:
+    """Find the dtype of ctypes' long doubles and others, of whose letters in buffers NumPy knows nothing."""
+    import ctypes
+
+    import numpy as np
+
+    kind: Any = type(memory.obj)
+    while issubclass(kind, ctypes.Array):
+        kind = kind._type_
+    if not issubclass(kind, (ctypes._SimpleCData, ctypes.Structure, ctypes.Union)):
+        return None
+    try:
+        return np.dtype("U1" if kind is ctypes.c_wchar else kind)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:

@@ -68,8 +68,8 @@ def unwrapped(obj: Any) -> Any:
 
 def must_be_read(obj: Any) -> bool:
     """Tell whether NumPy itself would lose what is missing in a column, or find no way to its values."""
-    if _speaks_arrow(obj) and not any(hasattr(obj, way) for way in _WAYS):
-        return True  # not looked into: a stream is read once
+    if not any(hasattr(obj, way) for way in _WAYS):
+        return _speaks_arrow(obj)  # not looked into: a stream is read once
     return _has_missing(obj)
 
 
