@@ -100,6 +100,39 @@ def test_what_is_missing_is_masked_and_never_nan(name: str) -> None:
     assert got.dtype.kind in "mM" if values is None else got.tolist() == values
 
 
+DATES: dict[str, tuple[Any, str, list[int]]] = {
+    "date32": (pa.array([9, None, 20_000], pa.int32()).cast(pa.date32()), "M8[D]", [9, 20_000]),
+    "date64": (pa.array([86_400_000, None, 0], pa.int64()).cast(pa.date64()), "M8[ms]", [86_400_000, 0]),
+    "zone": (pa.array([5, None, -7], pa.timestamp("ms", "Europe/Rome")), "M8[ms]", [5, -7]),
+    "pandas date32": (
+        pd.Series([1, None, 2], dtype="int32[pyarrow]").astype("date32[pyarrow]"),
+        "M8[D]",
+        [1, 2],
+    ),
+    "pandas zone": (
+        pd.Series([1, None, 2], dtype=pd.ArrowDtype(pa.timestamp("ns", "UTC"))),
+        "M8[ns]",
+        [1, 2],
+    ),
+    "polars Date": (pl.Series([9, None, 20_000]).cast(pl.Date), "M8[D]", [9, 20_000]),
+    "polars zone": (pl.Series([9, None, 1]).cast(pl.Datetime("us", "UTC")), "M8[us]", [9, 1]),
+}
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_dates_and_times_of_zones_arrive_masked(name: str) -> None:
+    """Times in UTC, whatever zone they are to be shown in; only days in four bytes are copied."""
+    sent, dtype, present = DATES[name]
+    before = memchannel.stats().bytes_copied
+    got = received(sent)
+    copied = memchannel.stats().bytes_copied - before
+    assert (type(got), got.dtype, got.mask.tolist()) == (np.ma.MaskedArray, dtype, [False, True, False])
+    assert got.compressed().astype("i8").tolist() == present
+    assert copied == 3 + (24 if dtype == "M8[D]" else 0)
+    tail = received(sent[1:])
+    assert (tail.mask.tolist(), tail[1]) == ([True, False], got[2])
+
+
 TABLES: dict[str, Any] = {
     "pyarrow table": pa.table({"a": [1.0, None], "b": [3.0, 4.0]}),
     "pyarrow batch": pa.RecordBatch.from_pydict({"a": [1.0, None]}),

@@ -20,6 +20,7 @@ _DTYPES = {
     ),
     **{f"ts{unit[0]}:": f"M8[{unit}]" for unit in ("s", "ms", "us", "ns")},
     **{f"tD{unit[0]}": f"m8[{unit}]" for unit in ("s", "ms", "us", "ns")},
+    "tdm": "M8[ms]",
 }
 _TABLE = "it has missing values in a table; send its columns one by one"
 _XARRAY = ("xarray.core.dataarray", "xarray.core.variable")
@@ -124,7 +125,9 @@ def _read(obj: Any, held: Any) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
     code, arrays, _ = _core._arrow_values(batches)
     if code == "+s":
         raise refuse(obj, _TABLE)
-    if code not in _DTYPES and code != "b":
+    if code.startswith("ts"):
+        code = code[:4]  # what follows is the zone in which times, all of UTC, are shown
+    if code not in _DTYPES and code not in ("b", "tdD"):
         raise refuse(
             obj,
             f"NumPy has no dtype for its values, of Arrow's format {code!r}, or none that can be missing; "
@@ -142,9 +145,13 @@ def _read(obj: Any, held: Any) -> NDArray[Any] | np.ma.MaskedArray[Any, Any]:
         return np.unpackbits(packed, bitorder="little")[start : start + length].view("?")
 
     if not length:
-        return np.empty(0, _DTYPES.get(code, "?"))
+        return np.empty(0, {"b": "?", "tdD": "M8[D]"}.get(code) or _DTYPES[code])
     if code == "b":
         data = bits(values)
+    elif code == "tdD":  # days in four bytes; NumPy's have eight
+        days = _Elements(batches, values + offset * 4, np.dtype("i4"), length)
+        data = np.asarray(days).astype("M8[D]")
+        _core._count_copied(data.nbytes)
     else:
         dtype = np.dtype(_DTYPES[code])
         data = np.asarray(_Elements(batches, values + offset * dtype.itemsize, dtype, length))
