@@ -38,6 +38,8 @@ _HOST_DEVICES = (1, 3, 11, 13)
 # In formats of the buffer protocol (PEP 3118): names of fields; pointers to data, void, text and functions.
 _FIELD_NAME = re.compile(":[^:]*:")
 _POINTER = re.compile("[&PzX]|Z(?![fdg])")
+# Letters of ctypes that are no dtypes: wchar_t and, from Python 3.15 on, complex numbers.
+_LETTERS = {"u": "U1", "Zf": "F", "Zd": "D", "Zg": "G"}
 
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
 # dtype.__setstate__ makes that of it.
@@ -284,9 +286,10 @@ def _dtype_of_ctypes(memory: memoryview) -> np.dtype[Any] | None:
     if not issubclass(kind, (ctypes._SimpleCData, ctypes.Structure, ctypes.Union)):
         return None
     try:
-        return np.dtype("U1" if kind is ctypes.c_wchar else kind)
+        dtype: np.dtype[Any] = np.dtype(_LETTERS.get(getattr(kind, "_type_", ""), kind))
     except (TypeError, NotImplementedError):
         return None
+    return dtype
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
