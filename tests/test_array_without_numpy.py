@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
 import types
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import memchannel
-from array_support import assert_same
+from array_support import address, assert_same
 from channel_support import RemoteFailure, level_leases, run_script
 from memchannel import ArrayChannel, Channel
 from second_interpreter import SecondInterpreter
@@ -61,6 +62,76 @@ def test_an_array_view_arrives_for_every_dtype_that_travels_alone(there: Any) ->
     channel.send(np.array([(1, b"ab")], [("n", ">i4"), ("s", "S3")]))
     there.do("got = channel.recv()", channel=channel)
     assert there.do("got.tolist()") == [(1, b"ab")]
+
+
+BUFFERS: dict[str, tuple[str, Any]] = {
+    "bytes": ("b'abc'", np.frombuffer(b"abc", "u1")),
+    "nothing": ("b''", np.frombuffer(b"", "u1")),
+    "bytearray": ("bytearray(b'abc')", np.frombuffer(b"abc", "u1")),
+    "sliced": ("memoryview(bytes(range(9)))[::-2]", np.arange(9, dtype="u1")[::-2]),
+    "2-d": (
+        "memoryview(bytes(range(16))).cast('H', (2, 4))",
+        np.arange(16, dtype="u1").view("H").reshape(2, 4),
+    ),
+    **{
+        f"array of {code}": (f"array.array({code!r}, range(1, 6))", np.arange(1, 6).astype(code))
+        for code in "bBhHiIlLqQfd"
+    },
+    **{
+        f"memoryview of {code}": (
+            f"memoryview(bytes(range(8))).cast({code!r})",
+            np.asarray(memoryview(bytes(range(8))).cast(code)),  # type: ignore[call-overload]
+        )
+        for code in "neN?"
+    },
+    **{
+        name: (f"(ctypes.{name} * 3)(1, 2, 3)", np.asarray((getattr(ctypes, name) * 3)(1, 2, 3)))
+        for name in ("c_bool", "c_byte", "c_ushort", "c_int", "c_ulong", "c_longlong", "c_float", "c_double")
+    },
+    "ctypes scalar": ("ctypes.c_int64(7)", np.asarray(ctypes.c_int64(7))),
+}
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_a_buffer_is_sent_as_the_array_that_numpy_makes_of_it(name: str, there: Any) -> None:
+    """In place, by an interpreter without NumPy to itself and to one that has it."""
+    source, expected = BUFFERS[name]
+    channel: ArrayChannel[Any] = ArrayChannel()
+    copied = memchannel.stats().bytes_copied
+    there.do("import array, ctypes")
+    there.do(f"one = {source}; channel.send(one); channel.send(one)", channel=channel)
+    assert there.do("channel.recv().tolist()") == expected.tolist()
+    got = channel.recv()
+    assert (got.dtype, got.dtype.num, got.shape) == (expected.dtype, expected.dtype.num, expected.shape)
+    assert got.strides == expected.strides
+    if name.startswith("array"):
+        assert address(got) == there.do("one.buffer_info()[0]")
+    assert got.tobytes() == expected.tobytes()
+    assert not got.flags.writeable
+    assert memchannel.stats().bytes_copied == copied
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        (
+            "[1, 2]",
+            "TypeError: 'list' cannot be shared as an array: it exports no buffer.*memchannel.Channel",
+        ),
+        ("bytes", "TypeError: 'type' cannot be shared as an array"),
+        (
+            "array.array('w', 'ab')",
+            r"ImportError: .*NumPy, which sending a buffer of format 'w'.*images\.enable",
+        ),
+        ("type('A', (), {'__array__': 1})()", r"ImportError: .*NumPy, which sending a 'A'.*images\.enable"),
+    ],
+)
+def test_what_only_numpy_can_send(source: str, error: str, there: Any) -> None:
+    channel: ArrayChannel[Any] = ArrayChannel()
+    there.do("import array")
+    with pytest.raises(RemoteFailure, match=error):
+        there.do(f"channel.send({source})", channel=channel)
+    assert len(channel) == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "OWN_ORDER",
     "STRING_DTYPE",
     "arrays_of",
     "decode_dtype",
@@ -23,6 +23,7 @@ __all__ = [
     "load_masked",
     "loads",
     "masked_parts",
+    "needs_numpy",
     "prepare",
     "reduce_dtype",
     "refuse",
@@ -35,15 +36,9 @@ _FIRST_EXTENSION = 256  # NPY_USERDEF
 # Memory that the CPU reads: kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged (dlpack.h, DLDeviceType).
 _HOST_DEVICES = (1, 3, 11, 13)
 
-# In formats of the buffer protocol (PEP 3118): names of fields; pointers to data, void, text and functions.
-_FIELD_NAME = re.compile(":[^:]*:")
-_POINTER = re.compile("[&PzX]|Z(?![fdg])")
-# Letters of ctypes that are no dtypes: wchar_t and, from Python 3.15 on, complex numbers.
-_LETTERS = {"u": "U1", "Zf": "F", "Zd": "D", "Zg": "G"}
-
 # What newbyteorder(), asked for this machine's order, leaves in a dtype; others say "=", and
 # dtype.__setstate__ makes that of it.
-_OWN_ORDER: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
+OWN_ORDER: Literal["<", ">"] = "<" if sys.byteorder == "little" else ">"
 
 
 def _fields_of(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
@@ -67,7 +62,7 @@ def _fields_of(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 def _spell_order(dtype: np.dtype[Any], fields: np.dtype[Any] | None) -> np.dtype[Any]:
     import numpy as np
 
-    spelled = dtype.newbyteorder(_OWN_ORDER)
+    spelled = dtype.newbyteorder(OWN_ORDER)
     return spelled if fields is None else np.dtype((spelled, fields))
 
 
@@ -95,7 +90,7 @@ def reduce_dtype(dtype: np.dtype[Any]) -> Any:
         metadata = dict(dtype.metadata) if dtype.metadata else None
         what = (dtype.type, dtype.byteorder, dtype.itemsize, metadata, _fields_of(dtype))
         return _extension_dtype, what
-    if dtype.byteorder == _OWN_ORDER:
+    if dtype.byteorder == OWN_ORDER:
         return _spell_order, (dtype.newbyteorder("="), _fields_of(dtype))
     # i8 is said of both C types of eight bytes, long and long long.
     if dtype.char in ("q", "Q"):
@@ -148,12 +143,18 @@ def import_numpy(required: bool) -> bool:
             _no_numpy = None
             return True
     if required:
-        raise ImportError(
-            "this interpreter cannot import NumPy, which receiving this needs (the message is still there): "
-            "make the interpreter with memchannel.interpreters.create(packages=('numpy',)), or call "
-            "memchannel.images.enable('numpy') in it"
-        ) from _no_numpy[1]
+        raise needs_numpy("receiving this needs (the message is still there)")
     return False
+
+
+def needs_numpy(what: str) -> ImportError:
+    """Make the exception for what cannot be done without NumPy, after `import_numpy` has looked for it."""
+    error = ImportError(
+        f"this interpreter cannot import NumPy, which {what}: make the interpreter with "
+        "memchannel.interpreters.create(packages=('numpy',)), or call memchannel.images.enable('numpy') in it"
+    )
+    error.__cause__ = _no_numpy[1] if _no_numpy else None
+    return error
 
 
 def refuse(obj: object, reason: str) -> TypeError:
@@ -187,7 +188,7 @@ def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     -------
     numpy.ndarray, or tuple
         ``(bytes, list)`` for what is more than one array, which `loads` puts together again; for an
-        `ArrayView`, what it is made of.
+        `ArrayView`, and for a buffer where there is no NumPy, what an `ArrayView` is made of.
 
     Raises
     ------
@@ -197,6 +198,10 @@ def arrays_of(obj: object) -> NDArray[Any] | tuple[Any, ...]:
     if type(obj).__module__ == "memchannel.arrayview":
         description: tuple[Any, ...] = obj._description()  # type: ignore[attr-defined]
         return description
+    if not import_numpy(False):
+        from memchannel.codecs import buffers
+
+        return buffers.description_of(obj)
     import numpy as np
 
     if not isinstance(obj, np.generic) and isinstance(
@@ -238,7 +243,9 @@ def _as_array(obj: Any) -> NDArray[Any]:
             if not (has_array or has_dlpack):
                 raise
         else:
-            return _of_buffer(obj, memory)
+            from memchannel.codecs import buffers
+
+            return buffers.array_of(obj, memory)
     if has_array:
         return np.asarray(obj)
     if has_dlpack:
@@ -249,47 +256,6 @@ def _as_array(obj: Any) -> NDArray[Any]:
             )
         return np.from_dlpack(obj)
     raise refuse(obj, "it is no array and exports no buffer, __array_interface__, __array__ or __dlpack__")
-
-
-def _of_buffer(obj: object, memory: memoryview) -> NDArray[Any]:
-    """Lay an array over a buffer; the exporter itself, if that is bytes, NumPy would take for a scalar."""
-    import numpy as np
-
-    try:
-        return np.asarray(memory)
-    except (TypeError, ValueError) as exc:
-        if _POINTER.search(_FIELD_NAME.sub("", memory.format)):
-            raise refuse(
-                obj,
-                f"its buffer, of format {memory.format!r}, holds pointers, which do not say how much they "
-                "point to; send numpy.ctypeslib.as_array(pointer, shape), or use a memchannel.MemChannel",
-            ) from exc
-        dtype = _dtype_of_ctypes(memory)
-        if dtype is not None and dtype.itemsize == memory.itemsize and memory.c_contiguous:
-            return np.ndarray(memory.shape or (), dtype, memory)
-        raise refuse(
-            obj,
-            f"NumPy has no dtype for the format {memory.format!r} of its buffer ({exc}); "
-            "send it over a memchannel.MemChannel",
-        ) from exc
-
-
-def _dtype_of_ctypes(memory: memoryview) -> np.dtype[Any] | None:
-    """Find the dtype of ctypes' long doubles and others, of whose letters in buffers NumPy knows nothing."""
-    import ctypes
-
-    import numpy as np
-
-    kind: Any = type(memory.obj)
-    while issubclass(kind, ctypes.Array):
-        kind = kind._type_
-    if not issubclass(kind, (ctypes._SimpleCData, ctypes.Structure, ctypes.Union)):
-        return None
-    try:
-        dtype: np.dtype[Any] = np.dtype(_LETTERS.get(getattr(kind, "_type_", ""), kind))
-    except (TypeError, NotImplementedError):
-        return None
-    return dtype
 
 
 def _dump(kind: str, extra: object, items: list[Any]) -> tuple[bytes, list[Any]]:
