@@ -325,6 +325,41 @@ def test_interpreters_of_interpreters_end_with_them() -> None:
     assert out == "3\n1\n"
 
 
+def test_they_end_where_a_view_alone_kept_it() -> None:
+    """The core's own thread ends it then, which must not wait for itself."""
+    reads, writes = os.pipe()
+
+    def make(descriptor: int) -> tuple[Any, int]:
+        import numpy as np
+
+        import __main__
+        from memchannel import _core, interpreters
+
+        __main__.kept = interpreters.create(packages=None)
+        original = _core._await_idle
+
+        def wait() -> bool:
+            idle = original()
+            os.write(descriptor, b"idle" if idle else b"waited in vain")
+            return idle
+
+        _core._await_idle = wait
+        return np.arange(100_000.0), __main__.kept.id
+
+    made = interpreters.create()
+    array, inner = run(made, make, descriptor=writes).check().value
+    number = made.id
+    del made
+    gc.collect()
+    assert exists(number)
+    assert exists(inner)
+    del array
+    wait_until(lambda: not exists(number) and not exists(inner))
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        assert pipe.read() == b"idle"
+
+
 def test_one_that_knows_itself_ends_like_others() -> None:
     """CPython crashes when an interpreter holds the last reference to itself; ours is none."""
     out = run_program(

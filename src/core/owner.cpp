@@ -232,6 +232,7 @@ void OwnerTable::settle_returned_all(OwnedLease* batch) noexcept {
 void OwnerTable::reap() noexcept {
     pthread_setname_np(pthread_self(), "memchannel-reap");
     Lock lock(mutex_);
+    reaper_ = std::this_thread::get_id();
     for (;;) {
         while (!work_ || stopping_) {
             reaper_asleep_ = true;
@@ -333,6 +334,7 @@ void OwnerTable::end(Owner& owner, bool is_main) noexcept {
 
 bool OwnerTable::await_idle(std::chrono::milliseconds limit) noexcept {
     Lock lock(mutex_);
+    if (std::this_thread::get_id() == reaper_) return true;
     return drained_.wait_for(lock, limit, [&] { return !reaper_running_ || (!work_ && !reaper_busy_); });
 }
 

@@ -86,7 +86,8 @@ class OwnerTable {
     // interpreter's end stops all switching in the process.
     void end(Owner& owner, bool is_main) noexcept;
 
-    // Waits until the reaper has nothing to do; false: it still has, after `limit`. Attached to nothing.
+    // Waits until the reaper has nothing to do; false: it still has, after `limit`. Attached to nothing. The
+    // reaper itself, which runs the end of an interpreter, does not wait.
     bool await_idle(std::chrono::milliseconds limit) noexcept;
 
     LentOut lent_by(OwnerId id) const;
@@ -120,6 +121,7 @@ class OwnerTable {
     std::vector<Owner*> owners_;
     Owner* work_ = nullptr;
     bool reaper_running_ = false;
+    std::thread::id reaper_;
     bool reaper_asleep_ = false;
     bool reaper_busy_ = false;
     bool stopping_ = false;  // the main interpreter is finalizing: no switch anywhere any more

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -29,6 +30,7 @@ struct Interpreter {
     std::mutex gil;
     std::atomic<long> references{1};  // the creator's
     std::atomic<bool> ended{false};
+    std::function<void()> at_exit;  // run by the thread that ends it
 };
 
 struct Warning {
@@ -124,6 +126,7 @@ class FakeHost final : public Host {
     // What the end of an interpreter does, with the calling thread attached to nothing.
     void end(Interpreter& interpreter, bool is_main = false) noexcept {
         CHECK(!attached_);
+        if (interpreter.at_exit) interpreter.at_exit();
         take(interpreter);
         try {
             registry().waiters.end(interpreter.id);

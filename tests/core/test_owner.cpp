@@ -230,6 +230,20 @@ TEST(a_chain_of_interpreters_ends_one_after_the_other) {
     eventually([&] { return first.ended.load() && second.ended.load(); });
 }
 
+TEST(the_reaper_does_not_wait_for_itself) {
+    // An interpreter that made others waits for what is on its way before it ends them.
+    fake::Interpreter& owner = host().create();
+    std::atomic<bool> idle{false};
+    owner.at_exit = [&] { idle = owners().await_idle(std::chrono::hours(1)); };
+    Tally tally;
+    LeaseRef lease = lend(owner, tally);
+    host().unreference(owner);
+    lease.reset();
+    eventually([&] { return owner.ended.load(); });
+    CHECK(idle);
+    CHECK(owners().await_idle(std::chrono::hours(1)));
+}
+
 TEST(a_forced_end_abandons_what_is_out_and_warns_once) {
     fake::Interpreter& owner = host().create();
     fake::Interpreter& receiver = host().create();
