@@ -23,6 +23,7 @@ from memchannel import (
     EndOfChannel,
     MemChannel,
     PoisonedChannelError,
+    _core,
 )
 
 each_ending = pytest.mark.parametrize(
@@ -188,9 +189,11 @@ def balanced() -> Iterator[None]:
 def level_leases() -> Iterator[None]:
     """Check that nothing stays lent that was not lent before."""
     gc.collect()
+    _core._await_idle()  # what others gave back is on its way
     before = memchannel.stats()
     yield
     gc.collect()
+    _core._await_idle()
     after = memchannel.stats()
     assert (after.live, after.abandoned) == (before.live, before.abandoned)
 

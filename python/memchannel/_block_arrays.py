@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memchannel.codecs.array import arrays_of, loads
+from memchannel.codecs.array import STRING_DTYPE, arrays_of, loads
 from memchannel.memory import WritableBlock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from memchannel._crew import Crew
     from memchannel.blocks import Block
 
 __all__ = ["Output", "Source", "along", "received", "stored"]
@@ -24,7 +23,7 @@ def along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
 
 
 class Source:
-    """An array that is lent once and handed out in blocks.
+    """An array that is handed out in blocks.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ class Source:
     Raises
     ------
     TypeError
-        It is no array.
+        It is no array, or holds Python objects.
     """
 
     def __init__(self, obj: object) -> None:
@@ -49,10 +48,12 @@ class Source:
             else:
                 self._payload, self._items = prepared[0], list(prepared[1])
         self.array: NDArray[Any] = self._items[0]
-
-    def lend(self, crew: Crew) -> None:
-        """Lend the whole, for all blocks."""
-        self._items = [crew.lend(item) for item in self._items]
+        for item in self._items:
+            if item.dtype.hasobject and item.dtype.num != STRING_DTYPE:
+                raise TypeError(
+                    f"cannot split an array of dtype {item.dtype!r}: Python objects belong to one "
+                    "interpreter; convert it to a numeric dtype, or map() over the objects"
+                )
 
     def block(self, axis: int, start: int, stop: int) -> Any:
         """Give what travels to a worker for a block; `received` makes the block of it."""

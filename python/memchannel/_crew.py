@@ -123,15 +123,21 @@ class Crew:
         return shipment
 
     def submit(
-        self, name: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, lend_from: int = LEND_FROM
+        self,
+        name: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        *,
+        lend_from: int = LEND_FROM,
+        lendings: _core.Lendings | None = None,
     ) -> TaskFuture:
-        """Queue a task."""
+        """Queue a task. With `lendings` it shares the leases of tasks that had the same ones."""
         if self._broken is not None:
             raise self.broken_error()
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         try:
-            future = TaskFuture(_core._submit(self.channel, (name, args, kwargs), lend_from), self)
+            future = TaskFuture(_core._submit(self.channel, (name, args, kwargs), lend_from, lendings), self)
         except ValueError:
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown") from None
@@ -161,10 +167,6 @@ class Crew:
             being_read = list(self._being_read)
         for results in being_read:
             results.stop(cancel=cancel)
-
-    def lend(self, array: Any) -> Any:
-        """Give a read-only array over the same memory that any number of tasks can carry under one lease."""
-        return _core._lend(self.channel, array)
 
     # ---- workers
 

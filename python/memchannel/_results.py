@@ -18,6 +18,7 @@ from memchannel.errors import RemoteTraceback
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from memchannel import _core
     from memchannel._crew import Crew
     from memchannel.pool import InterpreterPool
 
@@ -40,6 +41,8 @@ class Results(Iterator[Any]):
     ahead : int or None
         How many of the tasks are submitted before the first result is asked for, and are then kept ahead;
         None for all.
+    lendings : Lendings
+        What the tasks are submitted with: emptied as soon as none is to be submitted any more.
     end : float, optional
         When to give up waiting, by `time.monotonic`, in seconds.
     finish : bool, optional
@@ -55,6 +58,7 @@ class Results(Iterator[Any]):
         submit: Callable[[Any], Future[Any]],
         tasks: Iterable[Any],
         ahead: int | None,
+        lendings: _core.Lendings,
         *,
         end: float | None = None,
         finish: bool = False,
@@ -66,6 +70,7 @@ class Results(Iterator[Any]):
         self._crew: Crew = pool._crew
         self._submit = submit
         self._ahead = ahead
+        self._lendings = lendings
         self._end = end
         self._finish = finish
         self._wait = wait
@@ -122,15 +127,21 @@ class Results(Iterator[Any]):
     def _fill(self, count: int | None) -> None:
         with interrupts_deferred() if self._wait else contextlib.nullcontext(), self._submitting:
             self._filling = True
+            submitted = 0
             try:
                 for task in itertools.islice(self._remaining, count):
                     try:
                         self._futures.append(self._submit(task))
+                        submitted += 1
                     except BaseException:
                         self._remaining = itertools.chain((task,), self._remaining)
                         raise
             finally:
                 self._filling = False
+            if submitted != count:
+                self._remaining = iter(())  # zip() holds the items that came last
+            if self.stopped or submitted != count:
+                self._lendings.clear()
 
     def _go_on(self) -> None:
         try:
@@ -139,6 +150,7 @@ class Results(Iterator[Any]):
             if self._crew.broken or not self._crew.was_shut_down:
                 raise
             self.stopped = True
+            self._lendings.clear()
 
     def _check_complete(self) -> None:
         if not self.stopped or next(self._remaining, self) is self:
@@ -162,6 +174,7 @@ class Results(Iterator[Any]):
         finally:
             self._cancelled = self._cancelled or cancel
             self.stopped = True
+            self._lendings.clear()
 
     def _fill_all(self) -> None:
         # Not for users' iterables: whoever reads one under the lock may wait in it for ever.
@@ -182,6 +195,7 @@ class Results(Iterator[Any]):
     def close(self) -> None:
         """Cancel what is queued; with `wait`, wait for what runs, which Ctrl-C interrupts."""
         self._remaining = iter(())
+        self._lendings.clear()
         if not self._futures:
             return
         crew, futures = self._crew, self._futures

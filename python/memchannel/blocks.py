@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from memchannel import _core
 from memchannel._block_arrays import Output, Source, along, received, stored
 from memchannel._progress import load_bar, with_progress
 from memchannel._results import Results
@@ -176,11 +177,10 @@ def map_blocks(
     output = None if out is None else Output(out, axes[0], n, cut)
     if progress:
         load_bar()  # before anything runs
-    shipment = pool._ship_once(fn, {})
+    shipment = crew.ship(fn)
     if output is not None:
         output.check_against(sources, axes, overlap)
-    for source in sources:
-        source.lend(crew)
+    lendings = _core.Lendings()
     wrapper = (_name_of(call_block), shipment.name)
 
     def submit(block: Block) -> Any:
@@ -189,11 +189,11 @@ def map_blocks(
         )
         target = None if output is None else output.block(block.start, block.stop)
         task = (shipment.parts, (tuple(block), axes[0], trim), views, target)
-        return crew.submit(wrapper, task, None, lend_from=0)
+        return crew.submit(wrapper, task, None, lend_from=0, lendings=lendings)
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
     ahead = 2 * BLOCKS_PER_WORKER * workers
-    results = Results(pool, submit, cut, ahead, finish=True, wait=output is not None)
+    results = Results(pool, submit, cut, ahead, lendings, finish=True, wait=output is not None)
     if output is None:
         results.start()
         return with_progress(results, len(cut)) if progress else results

@@ -7,14 +7,13 @@ import itertools
 import operator
 import os
 import pickle
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from memchannel import _worker, interpreters
+from memchannel import _core, _worker, interpreters
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
 from memchannel._results import Results
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
@@ -176,8 +175,9 @@ class InterpreterPool(Executor):
     ) -> Iterator[T]:
         """Call `fn` for each tuple of items; see `concurrent.futures.Executor.map`.
 
-        With `buffersize` the iterables are read only so far ahead of the results, on every Python. The same
-        large array in several items is lent once. An exception of a call has a note with the item's index.
+        With `buffersize` the iterables are read only so far ahead of the results, on every Python. A large
+        array that several items have, or views of it, anywhere in them, is lent once. An exception of a call
+        has a note with the item's index.
         """
         if not hasattr(chunksize, "__index__"):
             raise TypeError(f"chunksize must be an integer, not {chunksize!r}")
@@ -188,17 +188,16 @@ class InterpreterPool(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
-        lent: dict[int, tuple[Any, Any]] = {}
-        shipment = self._ship_once(fn, lent)
-        items = (
-            tuple(self._lend_once(item, lent) for item in items) for items in zip(*iterables, strict=False)
-        )
+        shipment = self._crew.ship(fn)
+        lendings = _core.Lendings()
+        items = zip(*iterables, strict=False)
         tasks = enumerate(items) if chunksize == 1 else _chunks(items, chunksize)
         wrapper = _CALL_ITEM if chunksize == 1 else _CALL_CHUNK
 
         def submit(task: tuple[int, Any]) -> Future[Any]:
             try:
-                return self._crew.submit((wrapper, shipment.name), (shipment.parts, *task), None)
+                name, args = (wrapper, shipment.name), (shipment.parts, *task)
+                return self._crew.submit(name, args, None, lendings=lendings)
             except Exception as exc:
                 first, chunk = task
                 each = {first: chunk} if chunksize == 1 else dict(enumerate(chunk, first))
@@ -206,7 +205,7 @@ class InterpreterPool(Executor):
                 raise
 
         ahead = None if buffersize is None else -(-buffersize // chunksize)
-        results = Results(self, submit, tasks, ahead, end=end)
+        results = Results(self, submit, tasks, ahead, lendings, end=end)
         results.start()
         return results if chunksize == 1 else itertools.chain.from_iterable(results)
 
@@ -221,21 +220,6 @@ class InterpreterPool(Executor):
                     raise pickle.PicklingError(text) from exc
                 exc.add_note(text)
                 return
-
-    def _ship_once(self, fn: Callable[..., Any], lent: dict[int, tuple[Any, Any]]) -> Shipment:
-        """Pickle a function for many tasks, with the arrays in it under one lease each."""
-        name, parts = self._crew.ship(fn)
-        return Shipment(name, parts and (parts[0], [self._lend_once(item, lent) for item in parts[1]]))
-
-    def _lend_once(self, item: Any, lent: dict[int, tuple[Any, Any]]) -> Any:
-        numpy = sys.modules.get("numpy")
-        if numpy is None or type(item) is not numpy.ndarray or item.nbytes < _worker.LEND_FROM:
-            return item
-        if item.dtype.hasobject:
-            return item
-        if id(item) not in lent:
-            lent[id(item)] = (item, self._crew.lend(item))
-        return lent[id(item)][1]
 
     def map_blocks(
         self,

@@ -246,7 +246,7 @@ LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& term
     const Ground ground = ground_of(state, array);
     if (ground.lease) return LeaseRef::share(ground.lease);
     check_mapped(state, ground, fields->data + touched.low, touched.size());
-    return lend_array(state, array, ground.anchor, touched.size(), terms);
+    return lend_array(state, array, ground, touched.size(), terms);
 }
 
 LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,

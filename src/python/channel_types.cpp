@@ -292,19 +292,6 @@ PyObject* task_channel(PyObject* module, PyObject* name) {
     });
 }
 
-PyObject* lend(PyObject* module, PyObject* const* values, Py_ssize_t given) {
-    ModuleState& state = state_of_module(module);
-    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<2> arguments("_lend", {"channel", "array"}, 2, 2, values, given, nullptr);
-        const EndRef end = end_of(state, arguments[0]);
-        if (!end) {
-            PyErr_Format(PyExc_TypeError, "expected an end of a channel, not %R", arguments[0]);
-            return nullptr;
-        }
-        return decode(state, encode(state, Codec::array, arguments[1], terms_of(*end.channel)), {}).release();
-    });
-}
-
 bool add_channel_types(PyObject* module, ModuleState& state) noexcept {
     if (!add_type(module, state.end_type, end_spec, nullptr)) return false;
     auto* const end_type = reinterpret_cast<PyObject*>(state.end_type);

@@ -24,8 +24,6 @@ PyObject* open_end(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _task_channel(name) -> a Channel for tasks: deferred release, and idle workers are served last come, first
 // served
 PyObject* task_channel(PyObject* module, PyObject* name);
-// _lend(channel, array) -> a read-only array over the same memory, under a lease of its own
-PyObject* lend(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t given, PyObject* keywords);
 
 bool add_channel_types(PyObject* module, ModuleState& state) noexcept;

@@ -6,6 +6,7 @@
 #include "core/completion.hpp"
 #include "core/registry.hpp"
 #include "interrupt.hpp"
+#include "lendings.hpp"
 #include "parts.hpp"
 #include "transfer.hpp"
 
@@ -293,12 +294,13 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
 PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<3> arguments("_submit", {"channel", "task", "lend_from"}, 3, 3, values, given,
-                                     nullptr);
+        const Arguments<4> arguments("_submit", {"channel", "task", "lend_from", "lendings"}, 4, 3, values,
+                                     given, nullptr);
         Channel& channel = channel_argument(state, arguments[0]);
         const Py_ssize_t lend_from = PyLong_AsSsize_t(arguments[2]);
         if (lend_from == -1 && PyErr_Occurred()) return nullptr;
-        Message message = encode_task(state, arguments[1], {channel.id(), true}, lend_from);
+        const LendTerms terms{channel.id(), true, lendings_of(state, arguments[3])};
+        Message message = encode_task(state, arguments[1], terms, lend_from);
         Handle<Completion> completion = Completion::make();
         // The object first: once sent, the task runs whatever fails here.
         Ref object = completion_object(state, completion);

@@ -5,7 +5,7 @@
 
 namespace memchannel {
 
-// _submit(channel, task, lend_from) -> Completion
+// _submit(channel, task, lend_from, lendings=None) -> Completion
 PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _work(channel, functions, resolve, describe, limit, lend_from, blas_threads, more_allowed) -> tasks done
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given);

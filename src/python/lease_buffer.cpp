@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include "core/registry.hpp"
+#include "lendings.hpp"
 #include "numpy_abi.hpp"
+#include "parts.hpp"
 #include "shared_buffer.hpp"
 #include "view.hpp"
 
@@ -77,6 +79,13 @@ bool readable(const void* byte) noexcept {
     return !faulted;
 }
 
+Memory memory_of(PyObject* array) noexcept {
+    const ArrayFields* const fields = array_fields(array);
+    const Touched touched =
+        touched_bytes(fields->nd, fields->dimensions, fields->strides, descr_fields(fields->descr)->elsize);
+    return {array, fields->data + touched.low, touched.size()};
+}
+
 }  // namespace
 
 Ground ground_of(ModuleState& state, PyObject* object) noexcept {
@@ -85,6 +94,7 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept {
     while (object) {
         ground.root = object;
         if (numpy && numpy->is_array(object)) {
+            ground.array = object;
             object = borrowed_memory_of(object);
             continue;
         }
@@ -112,24 +122,41 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept {
 }
 
 LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
-    auto* lease =
-        new PythonLease(this_owner(state), nullptr, *buffer, static_cast<std::size_t>(buffer->len), terms);
+    const auto nbytes = static_cast<std::size_t>(buffer->len);
+    const Memory memory{nullptr, buffer->buf, nbytes};
+    // What is not in one piece reaches further than its size says.
+    Lendings* const lendings = PyBuffer_IsContiguous(&*buffer, 'A') ? terms.lendings : nullptr;
+    LeaseRef lease = lendings ? lendings->find(memory) : LeaseRef();
+    if (lease) return lease;
+    PyObject* const holder = buffer->obj;
+    auto* const made = new PythonLease(this_owner(state), nullptr, *buffer, nbytes, terms);
     buffer.release();
-    return account(lease);
+    lease = account(made);
+    if (lendings) lendings->add(memory, holder, lease);
+    return lease;
 }
 
-LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::size_t nbytes,
+LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, std::size_t nbytes,
                     const LendTerms& terms) {
+    Memory memory{};
+    if (terms.lendings) {
+        array = ground.array;
+        memory = memory_of(array);
+        nbytes = memory.nbytes;
+        if (LeaseRef known = terms.lendings->find(memory)) return known;
+    }
     // NumPy holds some bases without exporting their buffer (np.ndarray(buffer=), np.memmap): the export here
     // keeps a bytearray from being resized and an mmap from being closed.
     BufferScope pin;
-    if (anchor && PyObject_CheckBuffer(anchor) && !pin.acquire(anchor, PyBUF_FULL_RO)) {
+    if (ground.anchor && PyObject_CheckBuffer(ground.anchor) && !pin.acquire(ground.anchor, PyBUF_FULL_RO)) {
         if (!PyErr_ExceptionMatches(PyExc_BufferError)) throw PythonError();  // released, closed
         PyErr_Clear();  // exports no buffer of this kind, so that NumPy holds it by other means
     }
-    auto* lease = new PythonLease(this_owner(state), array, *pin, nbytes, terms);
+    auto* const made = new PythonLease(this_owner(state), array, *pin, nbytes, terms);
     pin.release();
-    return account(lease);
+    LeaseRef lease = account(made);
+    if (terms.lendings) terms.lendings->add(memory, array, lease);
+    return lease;
 }
 
 void check_mapped(ModuleState& state, const Ground& ground, const void* first, std::size_t nbytes) {

@@ -7,16 +7,20 @@
 
 namespace memchannel {
 
+class Lendings;
+
 // How a message's memory is accounted.
 struct LendTerms {
     std::uint64_t channel;
     bool deferred;
+    Lendings* lendings = nullptr;  // where leases are found that cover the memory already, and added
 };
 
 // What the memory of a view, an array or another object stands on.
 struct Ground {
     Lease* lease = nullptr;  // covers the memory already: sending it on must not nest; borrowed
     Content content = Content::changing;
+    PyObject* array = nullptr;   // the last ndarray: what views of it are views of, or nullptr; borrowed
     PyObject* anchor = nullptr;  // the first object under it that is no ndarray, or nullptr; borrowed
     PyObject* root = nullptr;    // the last one; borrowed
 };
@@ -26,7 +30,7 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept;
 // the buffer is released again) or std::bad_alloc.
 LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms);
 // Lends the memory of an ndarray. Its anchor is kept from resizing or unmapping it meanwhile.
-LeaseRef lend_array(ModuleState& state, PyObject* array, PyObject* anchor, std::size_t nbytes,
+LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, std::size_t nbytes,
                     const LendTerms& terms);
 
 // Raises ValueError when bytes of a memory-mapped file are lent whose file has become too short for the last

@@ -12,6 +12,7 @@
 #include "fork.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
+#include "lendings.hpp"
 #include "lent_memory.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
@@ -37,6 +38,7 @@ int exec(PyObject* module) {
     if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;
     if (!add_arrow_batches_type(module, state)) return -1;
+    if (!add_lendings_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
     return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
 }
@@ -73,7 +75,6 @@ PyMethodDef methods[] = {
     {"_discard_cancelled", discard_cancelled, METH_O, nullptr},
     {"_drain_tasks", as_function(drain_tasks), METH_FASTCALL, nullptr},
     {"_task_channel", task_channel, METH_O, nullptr},
-    {"_lend", as_function(lend), METH_FASTCALL, nullptr},
     {"_stats", stats, METH_NOARGS, nullptr},
     {"_lent_by", lent_by, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},

@@ -15,6 +15,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.shared_buffer_type);
     Py_VISIT(state.completion_type);
     Py_VISIT(state.arrow_batches_type);
+    Py_VISIT(state.lendings_type);
     Py_VISIT(state.end_type);
     Py_VISIT(state.notifier_type);
     Py_VISIT(state.async_call_type);
@@ -42,6 +43,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.shared_buffer_type);
     Py_CLEAR(state.completion_type);
     Py_CLEAR(state.arrow_batches_type);
+    Py_CLEAR(state.lendings_type);
     Py_CLEAR(state.end_type);
     Py_CLEAR(state.notifier_type);
     Py_CLEAR(state.async_call_type);

@@ -20,6 +20,7 @@ struct ModuleState {
     PyTypeObject* shared_buffer_type;
     PyTypeObject* completion_type;
     PyTypeObject* arrow_batches_type;
+    PyTypeObject* lendings_type;
     PyTypeObject* end_type;
     PyTypeObject* notifier_type;
     PyTypeObject* async_call_type;
