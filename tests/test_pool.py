@@ -303,43 +303,7 @@ def test_map_notes_the_item(pool):
     assert caught.value.__notes__ == ["item 3 of map()"]
 
 
-def test_map_lends_thesame_array_once(pool):
-    array = np.arange(LARGE, dtype="f8")
-    before = memchannel.stats().lent
-    found = list(pool.map(pointer_and_flag, [array] * 10))
-    assert found == [(pointer(array), False)] * 10
-    assert memchannel.stats().lent == before + 1
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"chunksize": 0}, ValueError),
-        ({"buffersize": 0}, ValueError),
-        ({"buffersize": 1.5}, TypeError),
-    ],
-)
-def test_map_refuses_bad_options(pool, options, error):
-    with pytest.raises(error):
-        pool.map(str, [1], **options)
-
-
 # ---- life of a pool
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_a_pool_needs_workers(workers):
-    with pytest.raises(ValueError, match="greater than 0"):
-        InterpreterPool(workers)
-
-
-def test_other_bad_arguments():
-    with pytest.raises(TypeError, match="callable"):
-        InterpreterPool(1, initializer=5)
-    with pytest.raises(ValueError, match="max_tasks"):
-        InterpreterPool(1, max_tasks_per_interpreter=0)
-    with pytest.raises(TypeError, match="float"):
-        InterpreterPool(1, max_tasks_per_interpreter=1.5)
 
 
 def test_no_task_after_shutdown():

@@ -132,10 +132,10 @@ class Results(Iterator[Any]):
                 for task in itertools.islice(self._remaining, count):
                     try:
                         self._futures.append(self._submit(task))
-                        submitted += 1
                     except BaseException:
                         self._remaining = itertools.chain((task,), self._remaining)
                         raise
+                    submitted += 1
             finally:
                 self._filling = False
             if submitted != count:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import _core
+from memchannel._arguments import integer
 from memchannel._block_arrays import Output, Source, along, received, stored
 from memchannel._progress import load_bar, with_progress
 from memchannel._results import Results
@@ -55,13 +56,9 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
     TypeError
         If `blocks` holds something else than slices.
     """
-    if not hasattr(overlap, "__index__"):
-        raise TypeError(f"overlap must be an integer, not {overlap!r}")
-    overlap = operator.index(overlap)
-    if overlap < 0:
-        raise ValueError(f"overlap must be >= 0, not {overlap}")
+    overlap = integer("overlap", overlap, least=0)
     if hasattr(blocks, "__index__"):
-        ranges = _even(n, operator.index(blocks))  # type: ignore[arg-type]
+        ranges = _even(n, integer("blocks", blocks, least=1))
     elif isinstance(blocks, Iterable):
         ranges = [_bounds(n, one) for one in blocks]
     else:
@@ -73,8 +70,6 @@ def split(n: int, blocks: int | Iterable[slice], overlap: int) -> list[Block]:
 
 
 def _even(n: int, count: int) -> list[tuple[int, int]]:
-    if count < 1:
-        raise ValueError(f"blocks must be >= 1, not {count}")
     count = min(count, max(n, 1))
     size, longer = divmod(n, count)
     starts = [i * size + min(i, longer) for i in range(count + 1)]
@@ -84,7 +79,10 @@ def _even(n: int, count: int) -> list[tuple[int, int]]:
 def _bounds(n: int, one: slice) -> tuple[int, int]:
     if not isinstance(one, slice):
         raise TypeError(f"blocks must be a count or slices, not {one!r}")
-    start, stop, step = one.indices(n)
+    try:
+        start, stop, step = one.indices(n)
+    except (TypeError, ValueError) as exc:
+        raise type(exc)(f"blocks must be a count or slices of integers, not {one!r}: {exc}") from None
     if step != 1 or start > stop:
         raise ValueError(f"a block must be a slice with step 1, not {one!r}")
     if one.stop is not None and one.stop > n:
@@ -188,11 +186,11 @@ def map_blocks(
             source.block(one, block.low, block.high) for source, one in zip(sources, axes, strict=True)
         )
         target = None if output is None else output.block(block.start, block.stop)
-        task = (shipment.parts, (tuple(block), axes[0], trim), views, target)
+        task = (shipment.parts, (tuple(block), axes[0], bool(trim)), views, target)
         return crew.submit(wrapper, task, None, lend_from=0, lendings=lendings)
 
     # Enough in flight to keep all busy, few enough that results of a file larger than memory do not pile up.
-    ahead = 2 * BLOCKS_PER_WORKER * workers
+    ahead = min(2 * BLOCKS_PER_WORKER * workers, len(cut))
     results = Results(pool, submit, cut, ahead, lendings, finish=True, wait=output is not None)
     if output is None:
         results.start()

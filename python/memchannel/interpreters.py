@@ -86,7 +86,7 @@ def _listed(packages: Packages) -> tuple[str, ...]:
         return ()
     if not isinstance(packages, Iterable):
         raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
-    return tuple(dict.fromkeys((packages,) if isinstance(packages, str) else packages))
+    return tuple(dict.fromkeys((packages,) if isinstance(packages, (str, bytes)) else packages))
 
 
 def _package_names(packages: Packages) -> tuple[str, ...]:

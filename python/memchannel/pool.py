@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
 import os
 import pickle
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from memchannel import _core, _worker, interpreters
+from memchannel._arguments import checked_arguments, checked_name, checked_packages, deadline, integer
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
 from memchannel._results import Results
 from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_part
@@ -28,6 +27,7 @@ __all__ = ["BrokenInterpreterPool", "InterpreterPool"]
 T = TypeVar("T")
 
 _numbers = itertools.count()
+_MOST_THREADS = 2**31 - 1  # of a C int, which BLAS libraries count in
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -104,27 +104,26 @@ class InterpreterPool(Executor):
         blas_threads: int | None = None,
         prefix_output: bool = False,
     ) -> None:
-        if max_workers is not None and not hasattr(max_workers, "__index__"):
-            raise TypeError(f"max_workers must be an integer or None, not {max_workers!r}")
-        workers = (os.process_cpu_count() or 1) if max_workers is None else operator.index(max_workers)
-        if workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+        workers = os.process_cpu_count() or 1
+        if max_workers is not None:
+            workers = integer("max_workers", max_workers, least=1, rule="greater than 0", optional=True)
         if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if max_tasks_per_interpreter is not None and operator.index(max_tasks_per_interpreter) <= 0:
-            raise ValueError("max_tasks_per_interpreter must be >= 1")
-        names = interpreters._listed(packages)  # an iterator would do for one worker only
-        if blas_threads is not None and operator.index(blas_threads) <= 0:
-            raise ValueError(f"blas_threads must be >= 1, not {blas_threads}")
+            raise TypeError(f"initializer must be a callable, not {initializer!r}")
+        limit = max_tasks_per_interpreter
+        if limit is not None:
+            limit = integer("max_tasks_per_interpreter", limit, least=1, optional=True)
+        if blas_threads is not None:
+            blas_threads = integer("blas_threads", blas_threads, least=1, optional=True, most=_MOST_THREADS)
+        given = checked_arguments("initargs", initargs, initializer)
         self._max_workers = workers
         self._crew = Crew(
             _Terms(
                 workers,
-                names,
-                None if initializer is None else dump_function(_bound(initializer, tuple(initargs))),
-                -1 if max_tasks_per_interpreter is None else max_tasks_per_interpreter,
-                name or f"InterpreterPool-{next(_numbers)}",
-                reuse,
+                checked_packages(interpreters._listed(packages)),  # an iterator would do for one worker only
+                None if initializer is None else dump_function(_bound(initializer, given)),
+                -1 if limit is None else limit,
+                checked_name(name) or f"InterpreterPool-{next(_numbers)}",
+                bool(reuse),
                 blas_threads,
                 bool(prefix_output),
             )
@@ -179,18 +178,13 @@ class InterpreterPool(Executor):
         array that several items have, or views of it, anywhere in them, is lent once. An exception of a call
         has a note with the item's index.
         """
-        if not hasattr(chunksize, "__index__"):
-            raise TypeError(f"chunksize must be an integer, not {chunksize!r}")
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        end = None if timeout is None else time.monotonic() + timeout
+        chunksize = integer("chunksize", chunksize, least=1)
+        if buffersize is not None:
+            buffersize = integer("buffersize", buffersize, least=1, rule="None or > 0", optional=True)
+        end = deadline("timeout", timeout)
         shipment = self._crew.ship(fn)
         lendings = _core.Lendings()
-        items = zip(*iterables, strict=False)
+        items = _zipped(iterables)
         tasks = enumerate(items) if chunksize == 1 else _chunks(items, chunksize)
         wrapper = _CALL_ITEM if chunksize == 1 else _CALL_CHUNK
 
@@ -291,6 +285,16 @@ class InterpreterPool(Executor):
         Results that are still held do not delay it: their memory stays with the parked interpreters.
         """
         self._crew.shutdown(wait, cancel_futures)
+
+
+def _zipped(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
+    try:
+        return zip(*iterables, strict=False)
+    except TypeError:
+        for number, one in enumerate(iterables):
+            if not (hasattr(one, "__iter__") or hasattr(one, "__getitem__")):
+                raise TypeError(f"iterable {number} of map() cannot be iterated over: {one!r}") from None
+        raise
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:

@@ -155,6 +155,8 @@ def _request(
     more: dict[str, Any],
     capture_output: bool,
 ) -> Request:
+    if shared is not None and not isinstance(shared, Mapping):
+        raise TypeError(f"shared must be a mapping of names to values, or None, not {shared!r}")
     names = {**(shared or {}), **more}
     for name in names:
         if not isinstance(name, str):
@@ -227,10 +229,12 @@ def run(
     requests: _core.Channel[Any] = _core.Channel()
     answers: _core.Channel[Any] = _core.Channel()
     _send_request(requests, request)
+    interruptible = bool(thread)
     source = (
-        f"__import__('memchannel._remote', fromlist=['serve']).serve({requests.id}, {answers.id}, {thread})"
+        "__import__('memchannel._remote', fromlist=['serve'])"
+        f".serve({requests.id}, {answers.id}, {interruptible})"
     )
-    if thread:
+    if interruptible:
         outcome = _run_in_thread(number, source, answers)
     else:
         execute(number, source)

@@ -251,7 +251,7 @@ def dump_function(function: Callable[..., Any], lend_from: int = 0) -> tuple[byt
         The function holds something that cannot be pickled; the message names the function and that part.
     """
     if not callable(function):
-        raise TypeError(f"not callable: {function!r}")
+        raise TypeError(f"the function to be called is not callable: {function!r}")
     sources = source_lines(function)
     try:
         return dumps_by_value((function, sources) if sources else function, lend_from)
