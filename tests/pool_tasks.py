@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import contextvars
 import ctypes
+import decimal
 import functools
 import threading
 
@@ -87,3 +89,18 @@ class SlowlyToldError(Exception):
 
 def fail_slowly(begun, go):
     raise SlowlyToldError(begun, go)
+
+
+SETTING = contextvars.ContextVar("SETTING", default="default")
+
+
+def setting():
+    return SETTING.get()
+
+
+def change_setting(value):
+    SETTING.set(value)
+
+
+def precision(_):
+    return decimal.getcontext().prec

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
+import decimal
+import functools
 import logging
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pytest
 
 from channel_support import run_script
 from memchannel import Channel, InterpreterPool, stats
-from pool_tasks import pointer, pointer_and_flag
+from pool_tasks import SETTING, change_setting, pointer, pointer_and_flag, precision, setting
 
 pytestmark = pytest.mark.usefixtures("level_leases")
 
@@ -172,6 +175,26 @@ def test_settings_of_the_process_are_those_of_the_start(
         assert own.submit(settings).result() == ("before", False, "argument", str(tmp_path))
     with InterpreterPool(1, packages=None) as own:
         assert own.submit(settings).result() == ("after", True, "argument", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "make", [functools.partial(InterpreterPool, packages=None), ThreadPoolExecutor], ids=["pool", "threads"]
+)
+def test_context_variables_are_not_carried(make: Callable[[int], Executor]) -> None:
+    """Each worker has a context of its own, which its tasks share, as each of the standard threads has."""
+
+    def in_context() -> None:
+        SETTING.set("caller's")
+        with decimal.localcontext(prec=3), make(1) as own:
+            assert own.submit(setting).result() == "default"
+            assert list(own.map(precision, range(2))) == [decimal.DefaultContext.prec] * 2
+            own.submit(change_setting, "task's").result()
+            assert own.submit(setting).result() == "task's"
+        assert setting() == "caller's"
+        with make(1) as own:
+            assert own.submit(setting).result() == "default"
+
+    contextvars.copy_context().run(in_context)
 
 
 def test_logging_is_configured_by_the_initializer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +72,30 @@ def test_a_syntax_error_is_the_other_sides(interp: Interpreter) -> None:
     assert result.exception.type_name == "SyntaxError"
     with pytest.raises(SyntaxError):
         result.check()
+
+
+@pytest.mark.parametrize("source", ["def f():\n    return 1 1", "x = (1 +", "if 1:\npass", "a\0b"])
+def test_a_syntax_error_looks_as_python_shows_it(interp: Interpreter, source: str) -> None:
+    """By line and place in the source, with no frame of what compiled it."""
+    exception = run(interp, source).exception
+    assert exception is not None
+    found = re.search("<run [0-9]+>", exception.formatted)
+    filename = found[0] if found else "<source>"
+    with pytest.raises(SyntaxError) as caught:
+        compile(source, filename, "exec")
+    assert exception.formatted == "".join(traceback.format_exception_only(caught.value))
+
+
+def test_each_run_has_a_context_of_its_own(interp: Interpreter) -> None:
+    source = "import contextvars; SETTING = contextvars.ContextVar('SETTING', default=1); SETTING.set(2)"
+    run(interp, source).check()
+    run(interp, "assert SETTING.get() == 1").check()
+
+
+def test_what_no_python_frame_raised_has_none_of_ours(interp: Interpreter) -> None:
+    exception = run(interp, divmod).exception
+    assert exception is not None
+    assert exception.formatted == "TypeError: divmod expected 2 arguments, got 0\n"
 
 
 def test_tracebacks_show_the_source(interp: Interpreter) -> None:

@@ -14,8 +14,9 @@ from memchannel.errors import RemoteError, RemoteTraceback
 
 __all__ = ["ExceptionSnapshot", "restore", "snapshot"]
 
-# A module whose global of this name is true calls users' functions: its frames at the top of a traceback are
-# left out of the text.
+# A module whose global of this name is true calls users' functions and compiles their source: its frames at
+# the top of a traceback are left out of the text, all of them where no others are, as Python shows none of
+# its own for a SyntaxError in `python -c` (Python/pythonrun.c) or at the prompt.
 _HIDDEN = "_hidden_in_tracebacks"
 
 # Chains may be very long, an exception for each turn of a retry loop, and groups large: snapshots are taken
@@ -89,10 +90,9 @@ def _notes_of(exc: BaseException) -> tuple[str, ...]:
 
 
 def _without_machinery(tb: TracebackType | None) -> TracebackType | None:
-    first = tb
-    while first is not None and first.tb_frame.f_globals.get(_HIDDEN) is True:
-        first = first.tb_next
-    return first or tb
+    while tb is not None and tb.tb_frame.f_globals.get(_HIDDEN) is True:
+        tb = tb.tb_next
+    return tb
 
 
 def _formatted(exc: BaseException) -> str:
