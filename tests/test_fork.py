@@ -149,6 +149,29 @@ def test_a_pool_says_that_it_is_the_parents() -> None:
     )
 
 
+def test_results_of_a_map_stay_with_the_parent() -> None:
+    """In the child they are refused, and let go in silence."""
+    out = forking(
+        """
+        import gc
+        results = pool.map(bytes.__len__, (b"x" * 100_000 for _ in range(20)), buffersize=3)
+        assert next(results) == 100_000
+        pid = os.fork()
+        if pid == 0:
+            try:
+                next(results)
+            except RuntimeError as exc:
+                print(exc)
+            del results
+            gc.collect()
+            leave(0)
+        assert exit_code(pid) == 0
+        print(sum(results) == 19 * 100_000)
+        """
+    )
+    assert out == "this task belongs to the parent process: it does not survive os.fork()\nTrue\n"
+
+
 def test_the_child_makes_its_own() -> None:
     out = forking(
         """

@@ -148,12 +148,12 @@ class Crew:
 
     def discard_cancelled(self) -> None:
         """Give back what queued tasks that were cancelled have been lent."""
-        if not isinstance(self._broken, _ForkedError):
+        if not self.is_parents:
             _core._discard_cancelled(self.channel)
 
     def wait_dropped(self, futures: Iterable[Any]) -> None:
         """Wait until no worker has anything of these tasks."""
-        if not isinstance(self._broken, _ForkedError):
+        if not self.is_parents:
             for future in futures:
                 future._completion.wait_dropped()
 
@@ -235,6 +235,11 @@ class Crew:
         """Whether no task runs any more, since a worker could not start or ended."""
         return self._broken is not None
 
+    @property
+    def is_parents(self) -> bool:
+        """Whether this process is a forked child, where the workers and tasks are not."""
+        return isinstance(self._broken, _ForkedError)
+
     def break_down(self, reason: BaseException, worker: int, *, started: bool = False) -> None:
         """No task runs any more: those queued, and those submitted later, fail with `broken_error`."""
         with self._lock:
@@ -269,7 +274,7 @@ class Crew:
 
     def interrupt(self) -> None:
         """Cancel what is queued and raise KeyboardInterrupt in the tasks that run."""
-        if isinstance(self._broken, _ForkedError):
+        if self.is_parents:
             return
         self._stop_results(cancel=True)
         _core._drain_tasks(self.channel, True)
@@ -293,7 +298,7 @@ class Crew:
                 self._shut_down = not going_on
             for results in going_on:
                 results.stop(cancel=cancel_futures)
-        if isinstance(self._broken, _ForkedError):
+        if self.is_parents:
             return
         if cancel_futures:
             _core._drain_tasks(self.channel, True)

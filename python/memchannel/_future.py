@@ -63,7 +63,7 @@ class TaskFuture(Future[Any]):
         except (TimeoutError, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            if not self._completion.done():
+            if self._crew.is_parents or not self._completion.done():
                 raise
             outcome = "unreadable", exc  # the result cannot be made again here
         self._crew.output.pass_on()

@@ -199,6 +199,9 @@ class Results(Iterator[Any]):
         if not self._futures:
             return
         crew, futures = self._crew, self._futures
+        if crew.is_parents:
+            futures.clear()
+            return
         with interrupts_deferred():
             for future in futures:
                 future.cancel()
