@@ -82,3 +82,16 @@ def test_the_packages_are_each_workers_own(pool: InterpreterPool) -> None:
     number, packages = pool.submit(own_modules).result()
     assert number != memchannel.interpreters.get_current().id
     assert {"numpy", "pandas"} <= packages
+
+
+def test_the_columns_of_a_frame_in_many_items_are_lent_once(pool: InterpreterPool) -> None:
+    import pandas as pd
+
+    x = np.arange(20_000.0)
+    frame = pd.DataFrame({"x": x, "y": x.astype("i8"), "z": x > 5})  # three blocks, one too small to be lent
+    before = memchannel.stats()
+    items = [{"row": row, "table": frame} for row in range(20)]
+    rows = list(pool.map(lambda item: tuple(item["table"].iloc[item["row"]]), items, buffersize=2))
+    assert rows == [(float(row), row, row > 5) for row in range(20)]
+    after = memchannel.stats()
+    assert (after.lent - before.lent, after.bytes_lent - before.bytes_lent) == (2, 2 * x.nbytes)
