@@ -226,7 +226,7 @@ Status Channel::try_recv_many(OwnerId who, std::size_t limit, std::vector<Messag
     return !messages.empty() ? Status::ok : ended() ? Status::ended : Status::empty;
 }
 
-void Channel::put_back(std::vector<Message>& messages) {
+void Channel::put_back(std::span<Message> messages) {
     for (Message& message : messages) {
         // The links of a published message belong to all its readers.
         if (message.shared()) message = message.clone();
@@ -234,10 +234,8 @@ void Channel::put_back(std::vector<Message>& messages) {
     Guard guard(mutex_);
     if (source().poisoned_ || receiving_.over()) return;
     received_ -= messages.size();
-    while (!messages.empty()) {
-        queue_.push_front(std::move(messages.back()));
-        messages.pop_back();
-    }
+    for (auto message = messages.rbegin(); message != messages.rend(); ++message)
+        queue_.push_front(std::move(*message));
     grant();
 }
 

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <limits>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -86,7 +87,7 @@ class Channel final : public Transferable {
     Status try_recv_many(OwnerId who, std::size_t limit, std::vector<Message>& messages);
     // Received in vain: back to the front of the queue, oldest first. What is left in them afterwards has no
     // receiver any more.
-    void put_back(std::vector<Message>& messages);
+    void put_back(std::span<Message> messages);
 
     // ok: done; parked: enlisted, wait for the entry's waiter and finish; retry: finish and begin again.
     Status enlist_send(SendEntry& entry);

@@ -273,12 +273,6 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
     return lend_buffer(state, buffer, terms);
 }
 
-bool has_plain_dtype(const std::byte* at) noexcept {
-    ArrayHeader header;
-    std::memcpy(&header, at, sizeof header);
-    return header.type_num >= 0;
-}
-
 Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options) try {
     ArrayHeader header;
     std::memcpy(&header, at, sizeof header);

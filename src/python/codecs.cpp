@@ -89,20 +89,6 @@ Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerm
     throw PythonError();
 }
 
-bool runs_python(ModuleState& state, const Message& message, const RecvOptions& options) noexcept {
-    switch (static_cast<MessageKind>(message.kind())) {
-        case MessageKind::array:
-            return options.copy || options.as_view || !state.numpy ||
-                   !has_plain_dtype(message.header().data());
-        case MessageKind::composite:
-            return true;
-        case MessageKind::buffer:
-        case MessageKind::simple:
-            return false;
-    }
-    return false;
-}
-
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
     switch (static_cast<MessageKind>(message.kind())) {
         case MessageKind::buffer:

@@ -24,8 +24,6 @@ struct Undeliverable : PythonError {};
 // Throw PythonError or std::bad_alloc; the object and its memory are as before then.
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms);
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
-// Whether decode() can fail by more than a lack of memory for the object itself.
-bool runs_python(ModuleState& state, const Message& message, const RecvOptions& options) noexcept;
 
 // The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message
 // instead of lent, and what the other side cannot import is pickled by value.

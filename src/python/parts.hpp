@@ -54,8 +54,6 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
                          const HeaderSink& sink);
 // Throws Undeliverable.
 Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options);
-// Whether a number stands for the dtype, so that decoding it runs no Python code.
-bool has_plain_dtype(const std::byte* at) noexcept;
 
 // Pickled bytes and the parts they refer to. `loader` tells which module puts them together again.
 enum class Loader : std::uint8_t { array, object };

@@ -93,6 +93,8 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
         if (!parse_timeout(timeout, deadline, nowait)) return nullptr;
         Cases cases;
         for (Py_ssize_t i = 0; i < given; ++i) add_case(state, cases, values[i]);
+        Ref pair = Ref::steal(PyTuple_New(2));  // now: once a message was received, nothing fails
+        if (!pair) return nullptr;
         Select select(current_interpreter(), cases.cases, fresh_seed());
         std::uint32_t chosen = 0;
         const Status status = run(select, deadline, nowait, chosen);
@@ -110,9 +112,11 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             raise_status(state, status, *one.channel, one.side);
             return nullptr;
         }
+        PyTuple_SET_ITEM(pair.get(), 0, cases.ends[chosen].release());
         Ref value = one.side == Side::recv ? deliver(state, *one.channel, std::move(one.message), {})
                                            : Ref::borrow(Py_None);
-        return PyTuple_Pack(2, cases.ends[chosen].get(), value.get());
+        PyTuple_SET_ITEM(pair.get(), 1, value.release());
+        return pair.release();
     });
 }
 

@@ -26,14 +26,15 @@ Status park_recv(Channel& channel, RecvEntry& entry, Message& message, Deadline 
 }
 
 // Nobody else knows of these messages: they are as if they had not been received.
-void put_back(Channel& channel, std::vector<Message>& messages) {
+void put_back(Channel& channel, std::span<Message> messages) {
     const ErrorScope errors;
     channel.put_back(messages);
-    messages.clear();
 }
 
-// An interrupt, or an exit: nothing is wrong with the message.
-bool is_no_exception() noexcept { return !PyErr_ExceptionMatches(PyExc_Exception); }
+// An interrupt, an exit, or a lack of memory: nothing is wrong with the message.
+bool can_be_tried_again() noexcept {
+    return !PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError);
+}
 
 }  // namespace
 
@@ -88,10 +89,10 @@ Status send_messages(Channel& channel, MessageQueue& messages, const Patience& p
 Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& messages,
                      const Patience& patience) {
     const OwnerId self = current_interpreter();
+    messages.reserve(1);  // the core takes fewer where memory lacks, but then not none
     Status status = channel.try_recv_many(self, limit, messages);
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
-    messages.reserve(1);
     do {
         Waiter waiter(self, "recv", channel.id(), Side::recv);
         RecvEntry entry;
@@ -107,39 +108,36 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
 }
 
 Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
-    // Only what runs Python code can be interrupted, and is worth a second holder.
-    if (!runs_python(state, message, options)) return decode(state, message, options);
-    std::vector<Message> kept;
-    kept.push_back(message.share());
+    Message kept = message.share();  // makes the decoder leave the message whole
+    const auto keep = [&] {
+        message.reset();
+        put_back(channel, {&kept, 1});
+    };
     try {
         return decode(state, message, options);
     } catch (const Undeliverable&) {
-        message.reset();
-        put_back(channel, kept);
+        keep();
         throw;
     } catch (const PythonError&) {
-        message.reset();
-        if (is_no_exception()) put_back(channel, kept);
+        if (can_be_tried_again()) keep();
         throw;
     } catch (const std::bad_alloc&) {
-        message.reset();
-        put_back(channel, kept);
+        keep();
         throw;
     }
 }
 
 Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messages,
                 const RecvOptions& options) {
-    Ref list = Ref::steal(PyList_New(0));
-    if (!list) throw PythonError();
+    Ref list;
     std::size_t made = 0;
     const auto put_back_rest = [&] {
-        messages.erase(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(made));
-        put_back(channel, messages);
+        put_back(channel, std::span(messages).subspan(made));
     };
     try {
+        list = Ref::steal(PyList_New(0));
+        if (!list) throw PythonError();
         for (; made < messages.size(); ++made) {
-            // A second holder makes the decoder leave the message whole.
             const Message shared = messages[made].share();
             Ref object = decode(state, shared, options);
             if (!object || PyList_Append(list.get(), object.get()) < 0) throw PythonError();
@@ -151,9 +149,9 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
         PyErr_Clear();
         return list;
     } catch (const PythonError&) {
-        if (is_no_exception()) made = 0;
-        else if (made == 0) messages.erase(messages.begin());
-        const bool raise = made == 0;
+        const bool again = can_be_tried_again(), raise = again || made == 0;
+        if (again) made = 0;
+        else if (made == 0) made = 1;  // the one that cannot be made is gone
         put_back_rest();
         if (raise) throw;
         PyErr_Clear();

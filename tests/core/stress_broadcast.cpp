@@ -47,7 +47,8 @@ class Listener {
         std::vector<Message> messages;
         const Status status = end_->try_recv_many(who_, 1 + random() % 4, messages);
         if (random() % 4 == 0) end_->put_back(messages);
-        for (const Message& message : messages) note(message);
+        for (const Message& message : messages)
+            if (message) note(message);
         return status != Status::ended;
     }
 

@@ -116,7 +116,8 @@ class Actor {
         if (channels_[at]->try_recv_many(who_, 1 + below(5), messages) != Status::ok) return;
         // Sometimes the objects cannot be made of them: they were not received.
         if (below(4) == 0) channels_[at]->put_back(messages);
-        for (const Message& message : messages) received_.push_back({at, number_of(message)});
+        for (const Message& message : messages)
+            if (message) received_.push_back({at, number_of(message)});
     }
 
     void choose() {

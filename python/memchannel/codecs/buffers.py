@@ -38,7 +38,7 @@ def array_of(obj: object, memory: memoryview) -> NDArray[Any]:
     import numpy as np
 
     try:
-        return np.asarray(memory)
+        array: NDArray[Any] = np.asarray(memory)
     except (TypeError, ValueError) as exc:
         if _POINTER.search(_FIELD_NAME.sub("", memory.format)):
             raise refuse(
@@ -54,6 +54,9 @@ def array_of(obj: object, memory: memoryview) -> NDArray[Any]:
             f"NumPy has no dtype for the format {memory.format!r} of its buffer ({exc}); "
             "send it over a memchannel.MemChannel",
         ) from exc
+    if array.nbytes != memory.nbytes:  # NumPy took a lack of memory for one of a buffer, and read the items
+        raise MemoryError
+    return array
 
 
 def _dtype_of_ctypes(memory: memoryview) -> np.dtype[Any] | None:
