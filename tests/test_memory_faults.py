@@ -32,7 +32,7 @@ def test_every_allocation_may_fail(hook):
     start = "import os, sys; os.environ['LD_PRELOAD'] = sys.argv[1]; os.execv(sys.executable, sys.argv[2:])"
     worker = str(FAULTS / "worker.py")
     done = subprocess.run(
-        [sys.executable, "-c", start, str(hook), sys.executable, "-X", "faulthandler", worker],
+        [sys.executable, "-c", start, str(hook), sys.executable, "-W", "ignore::ResourceWarning", worker],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(hook.parent), *sys.path])},
         capture_output=True,
         text=True,
