@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -26,7 +27,10 @@ def build_name() -> str:
 def commit() -> str:
     """Name the sources."""
     command = ["git", "-c", "safe.directory=*", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git in the root folders
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -77,8 +81,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=None, help="stop after so long")
     parser.add_argument("--report", type=Path, default=None)
+    parser.add_argument("--commit", default=None, help="what the report names, instead of asking git")
     parser.add_argument("--shrink", action="store_true", help="print a shorter program that fails as well")
     options = parser.parse_args()
+    # What a shell starts in the background ignores it, and so would the programs that are to end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     failures, steps, done = [], 0, 0
     for seed in range(options.first, options.first + options.count):
@@ -100,7 +107,7 @@ def main() -> int:
             print(json.dumps(shrink(program, fails)), flush=True)
     result = {
         "python": build_name(),
-        "commit": commit(),
+        "commit": options.commit or commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "first": options.first,
         "last": options.first + done - 1,
