@@ -31,8 +31,9 @@ def test_every_allocation_may_fail(hook):
     # Preloaded by Python itself: nothing else has the symbols of the C API that it needs.
     start = "import os, sys; os.environ['LD_PRELOAD'] = sys.argv[1]; os.execv(sys.executable, sys.argv[2:])"
     worker = str(FAULTS / "worker.py")
+    options = "-X", "faulthandler", "-W", "ignore::ResourceWarning"
     done = subprocess.run(
-        [sys.executable, "-c", start, str(hook), sys.executable, "-W", "ignore::ResourceWarning", worker],
+        [sys.executable, "-c", start, str(hook), sys.executable, *options, worker],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(hook.parent), *sys.path])},
         capture_output=True,
         text=True,

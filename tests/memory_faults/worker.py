@@ -25,6 +25,7 @@ import numpy
 import memchannel
 from memchannel import ArrayChannel, Channel, CrossInterpreterView, MemChannel, _core
 from memchannel.codecs import array as array_codec
+from memchannel.codecs import columns
 from memchannel.codecs import object as object_codec
 
 
@@ -45,6 +46,7 @@ def spared(function: Callable[..., Any]) -> Callable[..., Any]:
 array_codec.encode_dtype = spared(array_codec.encode_dtype)
 array_codec.decode_dtype = spared(array_codec.decode_dtype)
 array_codec._dump = spared(array_codec._dump)
+columns.must_be_read = spared(columns.must_be_read)
 object_codec._Pickler.__init__ = spared(object_codec._Pickler.__init__)  # type: ignore[method-assign]
 
 MOST = 5000  # allocations of one step
