@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from memchannel import _core
 
@@ -77,7 +77,7 @@ class Wait(NamedTuple):
     thread: int
     """Native id of the thread; of a call in an event loop: the loop's."""
     operation: str
-    """``"recv"``, ``"send"``, ``"select"``, ``"recv_async"``, ``"send_async"``, ``"close"``, ..."""
+    """``"recv"``, ``"send"``, ``"select"``, ``"recv_async"``, ``"close"``, ``"Lock.acquire"``, ..."""
     channel: int | None
     """The channel it waits for; None for several or none."""
     seconds: float
@@ -88,6 +88,10 @@ class Wait(NamedTuple):
     """Each channel that it waits for, and the side: ``"recv"`` or ``"send"``."""
     deadlock: int | None
     """Which of the sets it belongs to that can only wait for each other, numbered from 0; None: to none."""
+    primitive: int | None = None
+    """The `id` of the lock, event, ... that it waits for."""
+    holder: tuple[int, int] | None = None
+    """Who holds the lock that it waits for: an interpreter, and the native id of a thread."""
 
 
 def stats() -> Statistics:
@@ -106,8 +110,9 @@ def stats() -> Statistics:
 def dump_waits() -> list[Wait]:
     """Tell which thread of which interpreter waits for what, and for how long, longest first.
 
-    Calls that can only wait for each other have the same number in their field ``deadlock``. That is judged
-    by association, the only thing that channels know of their users: a set is named if each of its calls
+    Calls that can only wait for each other have the same number in their field ``deadlock``. A call for a
+    lock waits for the thread that took it. Of channels it is judged by association, the only thing that they
+    know of their users: a set is named if each of its calls
     waits without a time limit, some interpreter is associated with the other side of every channel that it
     waits for, and every call that is parked in those interpreters, at least one in each, belongs to the set
     too. What the core does not see can still end such a wait: a thread of these interpreters that is running
@@ -118,29 +123,44 @@ def dump_waits() -> list[Wait]:
     -------
     list of Wait
     """
-    waits = [
-        Wait(
-            interpreter,
-            thread,
-            operation,
-            targets[0][0] if len(targets) == 1 and targets[0][1] else None,
-            seconds,
-            timed,
-            tuple((channel, side) for channel, side in targets if side),
-            None,
-        )
-        for interpreter, thread, operation, targets, seconds, timed in _core._waits()
-    ]
+    waits = [_wait(*known) for known in _core._waits()]
     waits.sort(key=lambda wait: -wait.seconds)
     sets = _sets_that_wait_for_each_other(waits)
     return [wait._replace(deadlock=sets.get(index)) for index, wait in enumerate(waits)]
 
 
-def _awaited_interpreters(wait: Wait) -> set[int] | None:
-    """Find the interpreters that could complete a call; None: others may appear, or it ends by itself."""
-    if wait.timed or not wait.targets or wait.operation.endswith("_async"):
+def _wait(
+    interpreter: int,
+    thread: int,
+    operation: str,
+    targets: list[tuple[int, Literal["recv", "send"] | None]],
+    seconds: float,
+    timed: bool,
+) -> Wait:
+    sides = tuple((channel, side) for channel, side in targets if side)
+    channel = sides[0][0] if len(sides) == len(targets) == 1 else None
+    # What has no side is a primitive, or 0 where the call waits for neither.
+    primitive = next((number for number, side in targets if not side and number), None)
+    holder = None if primitive is None else _core._holder(primitive)
+    return Wait(interpreter, thread, operation, channel, seconds, timed, sides, None, primitive, holder)
+
+
+# Who could complete a call: an interpreter by any of its threads, or one thread, in whatever interpreter.
+type _Agent = tuple[Literal["interpreter", "thread"], int]
+
+
+def _agents_of(wait: Wait) -> set[_Agent]:
+    """Return those as which the calling thread could complete others' calls."""
+    return {("interpreter", wait.interpreter), ("thread", wait.thread)}
+
+
+def _awaited_agents(wait: Wait) -> set[_Agent] | None:
+    """Find those that could complete a call; None: others may appear, or it ends by itself."""
+    if wait.timed or wait.operation.endswith("_async"):
         return None
-    awaited: set[int] = set()
+    if wait.holder is not None:
+        return {("thread", wait.holder[1])}
+    awaited: set[_Agent] = set()
     for channel, side in wait.targets:
         try:
             now = _core.RecvChannel(channel).statistics()
@@ -149,23 +169,22 @@ def _awaited_interpreters(wait: Wait) -> set[int] | None:
         others = now.senders if side == "recv" else now.receivers
         if not others or (now.senders_on_the_way if side == "recv" else now.receivers_on_the_way):
             return None
-        awaited.update(others)
-    return awaited
+        awaited.update(("interpreter", other) for other in others)
+    return awaited or None
 
 
 def _sets_that_wait_for_each_other(waits: list[Wait]) -> dict[int, int]:
     """Map the index of each call that is in such a set to the set's number."""
     awaited = {
-        index: interpreters
-        for index, wait in enumerate(waits)
-        if (interpreters := _awaited_interpreters(wait)) is not None
+        index: agents for index, wait in enumerate(waits) if (agents := _awaited_agents(wait)) is not None
     }
-    calls_of: dict[int, list[int]] = {}
+    calls_of: dict[_Agent, list[int]] = {}
     for index, wait in enumerate(waits):
-        calls_of.setdefault(wait.interpreter, []).append(index)
+        for agent in _agents_of(wait):
+            calls_of.setdefault(agent, []).append(index)
 
-    def is_stuck(interpreter: int) -> bool:
-        calls = calls_of.get(interpreter)
+    def is_stuck(agent: _Agent) -> bool:
+        calls = calls_of.get(agent)
         return bool(calls) and all(call in awaited for call in calls or ())
 
     # The greatest set in which every call waits for nobody outside of it.
@@ -184,7 +203,7 @@ def _sets_that_wait_for_each_other(waits: list[Wait]) -> dict[int, int]:
             if index in numbers:
                 continue
             numbers[index] = number
-            mine = waits[index].interpreter
+            mine = _agents_of(waits[index])
             reached += [call for other in awaited[index] for call in calls_of[other]]
-            reached += [call for call in awaited if mine in awaited[call]]
+            reached += [call for call in awaited if not mine.isdisjoint(awaited[call])]
     return numbers

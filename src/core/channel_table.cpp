@@ -1,50 +1,12 @@
 #include "channel_table.hpp"
 
 #include <algorithm>
+#include <unordered_map>
+#include <vector>
 
 #include "registry.hpp"
 
 namespace memchannel {
-
-std::uint64_t ChannelTable::next_id() noexcept {
-    std::lock_guard lock(mutex_);
-    return ++last_id_;
-}
-
-void ChannelTable::add(Channel& channel) {
-    std::lock_guard lock(mutex_);
-    channels_.emplace(channel.id(), &channel);
-}
-
-void ChannelTable::remove(Channel& channel) noexcept {
-    std::lock_guard lock(mutex_);
-    channels_.erase(channel.id());
-}
-
-Handle<Channel> ChannelTable::find(std::uint64_t id) const {
-    std::lock_guard lock(mutex_);
-    const auto place = channels_.find(id);
-    if (place == channels_.end() || !place->second->try_retain()) return {};
-    return Handle<Channel>::adopt(place->second);
-}
-
-std::vector<Handle<Channel>> ChannelTable::all() const {
-    std::vector<Handle<Channel>> alive;
-    {
-        std::lock_guard lock(mutex_);
-        alive.reserve(channels_.size());
-        for (const auto& [id, channel] : channels_) {
-            if (channel->try_retain()) alive.push_back(Handle<Channel>::adopt(channel));
-        }
-    }
-    std::ranges::sort(alive, {}, [](const Handle<Channel>& channel) { return channel->id(); });
-    return alive;
-}
-
-std::size_t ChannelTable::size() const noexcept {
-    std::lock_guard lock(mutex_);
-    return channels_.size();
-}
 
 void ChannelTable::end_interpreter(OwnerId who) {
     {

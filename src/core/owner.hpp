@@ -4,6 +4,7 @@
 // taking it while attached to an interpreter is fine, because its holders never wait.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -29,6 +30,9 @@ class Owner {
         : id_(id), runtime_(runtime), table_(table) {}
     OwnerId id() const noexcept { return id_; }
     void* runtime() const noexcept { return runtime_; }
+    // From here on the interpreter takes no lock any more: nobody would give it back.
+    void stop_taking() noexcept { takes_.store(false, std::memory_order_release); }
+    bool takes() const noexcept { return takes_.load(std::memory_order_acquire); }
 
    private:
     friend class OwnerTable;
@@ -37,6 +41,7 @@ class Owner {
     const OwnerId id_;
     void* const runtime_;  // the host's own pointer to the interpreter; valid until the state is dead
     const OwnerTable* const table_;  // a forked child has a new table: this owner is none of its own
+    std::atomic<bool> takes_{true};
     // All below: the table's mutex.
     State state_ = State::open;
     int in_flight_ = 0;      // threads that have, or are about to make, a thread state here

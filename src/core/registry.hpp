@@ -9,6 +9,7 @@
 #include "channel_table.hpp"
 #include "interrupt.hpp"
 #include "owner.hpp"
+#include "primitive.hpp"
 #include "waiter.hpp"
 
 namespace memchannel {
@@ -19,6 +20,7 @@ struct Registry {
     OwnerTable owners;
     WaiterList waiters;
     ChannelTable channels;
+    PrimitiveTable primitives;
     Spin completion_spin;  // one for all: each completion is awaited once
     InterruptTable interrupts;
     CallbackTable callbacks;

@@ -5,6 +5,7 @@
 #include "channel_types.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
+#include "primitive_types.hpp"
 #include "view.hpp"
 
 namespace memchannel {
@@ -46,6 +47,10 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
         part.header.kind = PartKind::end;
         part.header.side = static_cast<std::uint8_t>(end.side);
         part.rider = Handle<Transferable>(Handle<Channel>::share(end.channel));
+    } else if (Primitive* const primitive = primitive_of(item)) {
+        prepare_to_travel(state, item);
+        part.header.kind = PartKind::primitive;
+        part.rider = Handle<Transferable>(Handle<Primitive>::share(primitive));
     } else if (is_description(item)) {
         part.header.kind = PartKind::array;
         part.lease = encode_elements(state, item, terms, sink);
@@ -82,6 +87,10 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
             const Rider& rider = message.riders()[part.index];
             auto& channel = static_cast<Channel&>(rider.object());
             return take_end(state, channel, rider.side());
+        }
+        case PartKind::primitive: {
+            auto& primitive = static_cast<Primitive&>(message.riders()[part.index].object());
+            return primitive_object(state, Handle<Primitive>::share(&primitive));
         }
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");

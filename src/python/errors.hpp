@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "core/channel.hpp"
+#include "core/primitive.hpp"
 #include "state.hpp"
 
 namespace memchannel {
@@ -40,5 +41,6 @@ void raise_named(ModuleState& state, const char* name, const char* format, ...) 
 void raise_status(ModuleState& state, Status status, const Channel& channel, Side side) noexcept;
 // False, with an exception: the object was made before os.fork().
 bool check_process(const Channel& channel) noexcept;
+bool check_process(const Primitive& primitive) noexcept;
 
 }  // namespace memchannel

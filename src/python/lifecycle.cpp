@@ -70,6 +70,7 @@ void end_interpreter(Ending& ending) noexcept {
     try {
         registry().waiters.end(ending.interpreter);
         registry().channels.end_interpreter(ending.interpreter);
+        registry().primitives.end_interpreter(*owner);
     } catch (const std::bad_alloc&) {
         // Harmless: associations stay on the books of channels; no memory is touched by that.
     }

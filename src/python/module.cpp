@@ -16,6 +16,7 @@
 #include "lent_memory.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
+#include "primitive_types.hpp"
 #include "shared_buffer.hpp"
 #include "view.hpp"
 #include "wait.hpp"
@@ -37,6 +38,7 @@ int exec(PyObject* module) {
     if (!add_channel_types(module, state)) return -1;
     if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;
+    if (!add_primitive_types(module, state)) return -1;
     if (!add_arrow_batches_type(module, state)) return -1;
     if (!add_lendings_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
@@ -63,6 +65,8 @@ void free_module(void* module) {
 PyMethodDef methods[] = {
     {"select", as_function(select_function), METH_FASTCALL | METH_KEYWORDS, docs::select},
     {"_open_end", as_function(open_end), METH_FASTCALL, nullptr},
+    {"_open_primitive", as_function(open_primitive), METH_FASTCALL, nullptr},
+    {"_holder", holder_of, METH_O, nullptr},
     {"_dlpack", as_function(export_dlpack), METH_FASTCALL, nullptr},
     {"_arrow_array", as_function(export_arrow), METH_FASTCALL, nullptr},
     {"_arrow_batches", as_function(arrow_batches), METH_FASTCALL, nullptr},

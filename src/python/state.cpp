@@ -19,6 +19,8 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.end_type);
     Py_VISIT(state.notifier_type);
     Py_VISIT(state.async_call_type);
+    Py_VISIT(state.primitive_type);
+    for (PyTypeObject* const type : state.primitive_types) Py_VISIT(type);
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
     Py_VISIT(state.array_codec);
@@ -47,6 +49,8 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.end_type);
     Py_CLEAR(state.notifier_type);
     Py_CLEAR(state.async_call_type);
+    Py_CLEAR(state.primitive_type);
+    for (PyTypeObject*& type : state.primitive_types) Py_CLEAR(type);
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);
     Py_CLEAR(state.array_codec);

@@ -8,6 +8,8 @@ namespace memchannel {
 
 struct NumpyTable;
 
+inline constexpr int primitive_kinds = 8;
+
 // One list of Python objects; traverse and clear repeat it in this order.
 struct ModuleState {
     PyTypeObject* lent_memory_type;
@@ -24,16 +26,18 @@ struct ModuleState {
     PyTypeObject* end_type;
     PyTypeObject* notifier_type;
     PyTypeObject* async_call_type;
-    PyObject* errors;          // the module memchannel.errors
-    PyObject* to_readonly;     // memoryview.toreadonly
-    PyObject* array_codec;     // the module memchannel.codecs.array, once needed
-    PyObject* arrayview;       // the module memchannel.arrayview, once needed
-    PyObject* object_codec;    // the module memchannel.codecs.object, once needed
-    PyObject* function_codec;  // the module memchannel.codecs.functions, once needed
-    PyObject* async_module;    // the module memchannel._async, once needed
-    PyObject* recv_coroutine;  // its function recv_async, once needed
-    PyObject* dtypes;          // dict: encoded dtype (bytes) -> numpy.dtype
-    PyObject* dtype_codes;     // dict: address of a numpy.dtype -> (dtype, its encoding, names of its fields)
+    PyTypeObject* primitive_type;
+    PyTypeObject* primitive_types[primitive_kinds];  // by PrimitiveKind
+    PyObject* errors;                                // the module memchannel.errors
+    PyObject* to_readonly;                           // memoryview.toreadonly
+    PyObject* array_codec;                           // the module memchannel.codecs.array, once needed
+    PyObject* arrayview;                             // the module memchannel.arrayview, once needed
+    PyObject* object_codec;                          // the module memchannel.codecs.object, once needed
+    PyObject* function_codec;                        // the module memchannel.codecs.functions, once needed
+    PyObject* async_module;                          // the module memchannel._async, once needed
+    PyObject* recv_coroutine;                        // its function recv_async, once needed
+    PyObject* dtypes;                                // dict: encoded dtype (bytes) -> numpy.dtype
+    PyObject* dtype_codes;  // dict: address of a numpy.dtype -> (dtype, its encoding, names of its fields)
     // Not Python objects:
     NumpyTable* numpy;  // this interpreter's NumPy, once imported
     Owner* owner;

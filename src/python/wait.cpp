@@ -143,7 +143,8 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
     return true;
 }
 
-Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
+                    const std::function<void()>& settled) noexcept {
     const bool serves_signals = on_main_thread();
     bool look_soon = serves_signals;
     for (;;) {
@@ -153,6 +154,7 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept {
         {
             const Detached detached;
             status = waiter.wait(until, spin);
+            if (status == Status::ok && settled) settled();
         }
         spin = nullptr;
         if (status == Status::ok) {

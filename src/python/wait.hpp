@@ -1,6 +1,8 @@
 // Blocking calls: detached waiting with signals served.
 #pragma once
 
+#include <functional>
+
 #include "core/waiter.hpp"
 #include "errors.hpp"
 
@@ -11,8 +13,9 @@ namespace memchannel {
 bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept;
 
 // Waits, detached, until the call is settled (ok) or the deadline passes (timeout). interrupted: a signal
-// handler raised, and the exception is set.
-Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin) noexcept;
+// handler raised, and the exception is set. `settled` runs as soon as it is, while still detached.
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
+                    const std::function<void()>& settled = {}) noexcept;
 
 // The call completed although a signal handler raised: KeyboardInterrupt is raised a little later instead.
 // Any other exception stays set (false).

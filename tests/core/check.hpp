@@ -47,9 +47,9 @@ struct Registration {
 }
 
 inline const char* name_of(memchannel::Status status) {
-    static constexpr const char* names[] = {"ok",          "empty",  "full",   "parked",   "retry",
-                                            "closed",      "ended",  "broken", "poisoned", "timeout",
-                                            "interrupted", "ending", "misused"};
+    static constexpr const char* names[] = {"ok",          "empty",  "full",    "parked",   "retry",
+                                            "closed",      "ended",  "broken",  "poisoned", "timeout",
+                                            "interrupted", "ending", "misused", "abandoned"};
     const auto index = static_cast<std::size_t>(status);
     return index < std::size(names) ? names[index] : "?";
 }

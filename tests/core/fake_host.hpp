@@ -131,6 +131,7 @@ class FakeHost final : public Host {
         try {
             registry().waiters.end(interpreter.id);
             registry().channels.end_interpreter(interpreter.id);
+            registry().primitives.end_interpreter(*interpreter.owner);
         } catch (const std::bad_alloc&) {
             FAIL("no memory");
         }

@@ -1,29 +1,16 @@
 // Every interleaving of small scenarios, one call at a time.
 //
-// Each half of a blocking call (enlist, and finish once it is settled) happens under the channel's lock, as
-// do close and time-out: so these halves are the atomic steps, and every execution of the threads is
-// equivalent to some order of them. The scheduler walks through all orders depth first, on one thread, and
-// each is replayed from the start. What is checked in all of them: nothing is lost, made up or received
-// twice, each sender's messages arrive in order, every call ends, and nobody is left in line.
+// What is checked in all of them: nothing is lost, made up or received twice, each sender's messages arrive
+// in order, every call ends, and nobody is left in line.
 #include <algorithm>
-#include <functional>
-#include <memory>
 #include <optional>
 
 #include "blocking.hpp"
+#include "explore.hpp"
 
 using namespace fake;
 
 namespace {
-
-// One thread: a list of steps, of which the next can run now or not.
-class Actor {
-   public:
-    virtual ~Actor() = default;
-    virtual bool done() const = 0;
-    virtual bool ready() const = 0;
-    virtual void step() = 0;
-};
 
 // What all actors of one execution have seen.
 struct History {
@@ -158,21 +145,6 @@ class Selector final : public Actor {
     bool parked_ = false;
 };
 
-class Closer final : public Actor {
-   public:
-    explicit Closer(std::function<void()> what) : what_(std::move(what)) {}
-    bool done() const override { return done_; }
-    bool ready() const override { return true; }
-    void step() override {
-        what_();
-        done_ = true;
-    }
-
-   private:
-    const std::function<void()> what_;
-    bool done_ = false;
-};
-
 struct Scenario {
     std::vector<Handle<Channel>> channels;
     History history;
@@ -188,52 +160,16 @@ struct Scenario {
         actors.push_back(std::make_unique<Selector>(who, 1, timed, make, seed, history));
     }
     void close(const Handle<Channel>& channel, Side side, OwnerId who) {
-        actors.push_back(std::make_unique<Closer>([channel, side, who] { channel->close(side, who); }));
+        std::vector<std::function<void()>> what{[channel, side, who] { channel->close(side, who); }};
+        actors.push_back(std::make_unique<Steps>(std::move(what)));
     }
-};
-
-// Depth first over all choices of who goes next. Returns the number of executions.
-std::size_t explore(const std::function<void(Scenario&)>& fill,
-                    const std::function<void(Scenario&)>& check_end) {
-    std::vector<std::pair<std::size_t, std::size_t>> path;  // taken, of how many
-    std::size_t executions = 0;
-    check::on_failure = [&] {
-        std::fprintf(stderr, "schedule:");
-        for (const auto& [taken, of] : path) std::fprintf(stderr, " %zu/%zu", taken, of);
-        std::fprintf(stderr, "\n");
-    };
-    do {
-        Scenario scenario;
-        fill(scenario);
-        for (std::size_t depth = 0;; ++depth) {
-            std::vector<Actor*> ready;
-            bool all_done = true;
-            for (const auto& actor : scenario.actors) {
-                all_done = all_done && actor->done();
-                if (!actor->done() && actor->ready()) ready.push_back(actor.get());
-            }
-            if (ready.empty()) {
-                CHECK(all_done);  // otherwise somebody waits for ever
-                break;
-            }
-            if (depth == path.size()) path.emplace_back(0, ready.size());
-            CHECK_EQ(path[depth].second, ready.size());  // deterministic
-            ready[path[depth].first]->step();
-            CHECK(depth < 60);
-        }
-        for (const auto& channel : scenario.channels) {
+    void check_idle() const {
+        for (const auto& channel : channels) {
             CHECK_EQ(channel->statistics().waiting_receivers, 0u);
             CHECK_EQ(channel->statistics().waiting_senders, 0u);
         }
-        check_end(scenario);
-        ++executions;
-        while (!path.empty() && path.back().first + 1 == path.back().second) path.pop_back();
-        if (!path.empty()) ++path.back().first;
-    } while (!path.empty());
-    check::on_failure = nullptr;
-    CHECK_EQ(registry().waiters.size(), 0u);
-    return executions;
-}
+    }
+};
 
 // What was sent was received, or is still queued, once; each hundred is one sender's, in order.
 void check_complete(Scenario& scenario) {
@@ -264,7 +200,7 @@ constexpr std::size_t capacities[] = {0, 1, unlimited};
 TEST(two_senders_one_receiver) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
-        const std::size_t count = explore(
+        const std::size_t count = explore<Scenario>(
             [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 scenario.send(channel, who, {100, 101});
@@ -286,7 +222,7 @@ TEST(two_senders_one_receiver) {
 TEST(one_sender_two_receivers) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
-        explore(
+        explore<Scenario>(
             [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 scenario.send(channel, who, {100, 101, 102});
@@ -306,7 +242,7 @@ TEST(a_close_amid_sends_and_receives) {
     for (const std::size_t capacity : capacities) {
         for (const Side side : {Side::send, Side::recv}) {
             const OwnerId sending = new_id(), receiving = new_id();
-            explore(
+            explore<Scenario>(
                 [&](Scenario& scenario) {
                     auto channel = make_channel(capacity);
                     channel->associate(Side::send, sending);
@@ -336,7 +272,7 @@ TEST(a_close_amid_sends_and_receives) {
 TEST(two_senders_two_receivers_a_time_out_and_a_close) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
-        explore(
+        explore<Scenario>(
             [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 channel->associate(Side::send, who);
@@ -353,7 +289,7 @@ TEST(two_senders_two_receivers_a_time_out_and_a_close) {
 TEST(what_a_call_was_granted_that_quits_goes_to_the_next) {
     for (const std::size_t capacity : capacities) {
         const OwnerId who = new_id();
-        explore(
+        explore<Scenario>(
             [&](Scenario& scenario) {
                 auto channel = make_channel(capacity);
                 channel->associate(Side::send, who);
@@ -371,7 +307,7 @@ TEST(two_selects_over_two_channels) {
     for (const std::size_t capacity : {std::size_t{1}, unlimited}) {
         for (const std::uint64_t seed : {1u, 7u, 12345u}) {
             const OwnerId who = new_id();
-            explore(
+            explore<Scenario>(
                 [&](Scenario& scenario) {
                     auto one = make_channel(capacity), two = make_channel(capacity);
                     const auto both = [one, two] {
@@ -398,7 +334,7 @@ TEST(two_selects_over_two_channels) {
 TEST(a_select_of_both_sides_in_a_rendezvous) {
     for (const std::uint64_t seed : {1u, 7u}) {
         const OwnerId who = new_id();
-        explore(
+        explore<Scenario>(
             [&](Scenario& scenario) {
                 auto in = make_channel(0), out = make_channel(0);
                 for (const auto& channel : {in, out}) {

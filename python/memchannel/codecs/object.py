@@ -21,6 +21,11 @@ from memchannel.codecs.frames import reduce_polars
 __all__ = ["ByValue", "dumps", "loads"]
 
 _ENDS = (_core.RecvChannel, _core.SendChannel, _core.MemChannel, _core.ArrayChannel, _core.Channel)
+_PRIMITIVES = (
+    *(_core.Lock, _core.RLock, _core.Semaphore, _core.BoundedSemaphore),
+    *(_core.Event, _core.Condition, _core.Barrier, _core.Counter),
+)
+_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView))
 
 # What a decode in progress takes its items from; nested decodes stack.
 _current = threading.local()
@@ -104,9 +109,7 @@ class _Pickler(pickle.Pickler):
             return NotImplemented if _keeps_contents_elsewhere(obj) else _reduce_subclass(obj)
         if isinstance(obj, self._dtype_type):
             return reduce_dtype(obj)
-        if kind in _ENDS:
-            return self._refer(obj)
-        if kind is _core.CrossInterpreterView:
+        if kind in _REFERRED:
             return self._refer(obj)
         if kind is memoryview:
             raise pickle.PicklingError(
