@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import gc
 import pickle
 import threading
@@ -482,6 +483,17 @@ def test_a_counter_counts_what_all_add(neighbours: list[Neighbour]) -> None:
     assert not counter.compare_exchange(4000, 6)
     with pytest.raises(AttributeError):
         counter.value = 3  # type: ignore[misc]
+
+
+# ---- documentation
+
+
+@each_kind
+def test_the_examples_of_the_class_work(make: Any) -> None:
+    kind = type(make())
+    (example,) = doctest.DocTestFinder(recurse=False).find(kind, kind.__name__)
+    assert kind is BoundedSemaphore or example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # ---- bad input
