@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import wait_until
+from channel_support import HANG, wait_until
 from interpreter_support import exists, large_array, run_program
 from memchannel import interpreters
 from memchannel.interpreters import Interpreter, run
@@ -104,6 +104,33 @@ def test_views_that_are_out_keep_it_open() -> None:
     del one
     interpreters.close(made)
     assert not exists(number)
+
+
+def test_a_refused_close_leaves_main_as_it_was(interp: Interpreter) -> None:
+    ch = memchannel.MemChannel()
+    names = "sorted(name for name in globals() if not name.startswith('__'))"
+    run(interp, f"check = forget = 1; ch.send(b'spam'); names = {names}", ch=ch).check()
+    view = ch.recv()
+    with pytest.raises(BufferError):
+        interpreters.close(interp)
+    run(interp, f"assert {names} == ['ch', 'check', 'forget', 'names'], {names}").check()
+    view.release()
+
+
+def test_results_of_a_map_that_nobody_reads_on_are_no_views() -> None:
+    made = interpreters.create(packages=None)
+    source = """
+        import pickle
+        import memchannel
+
+        pool = memchannel.InterpreterPool(1, packages=None)
+        large = pickle.PickleBuffer(bytearray(1 << 17))
+        results = pool.map(len, [large] * 10, buffersize=1)
+        assert next(results) == 1 << 17
+    """
+    run(made, source).check()
+    interpreters.close(made, timeout=HANG)
+    assert not exists(made.id)
 
 
 def test_views_over_several_channels_are_named() -> None:

@@ -27,7 +27,7 @@ from memchannel.exceptions import restore
 if TYPE_CHECKING:
     from memchannel._results import Results
 
-__all__ = ["BrokenInterpreterPool", "Crew", "Shipment", "ship"]
+__all__ = ["BrokenInterpreterPool", "Crew", "Shipment", "forget_lendings", "ship"]
 
 
 class BrokenInterpreterPool(BrokenExecutor):
@@ -167,6 +167,13 @@ class Crew:
             being_read = list(self._being_read)
         for results in being_read:
             results.stop(cancel=cancel)
+
+    def forget_lendings(self) -> None:
+        """Lend anew what the tasks to come share with those that were submitted."""
+        with self._lock:
+            being_read = list(self._being_read)
+        for results in being_read:
+            results.forget_lendings()
 
     # ---- workers
 
@@ -358,6 +365,12 @@ def _serve_once(crew: Crew, number: int) -> bool:
     logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=reason)
     crew.break_down(reason, number)
     return False
+
+
+def forget_lendings() -> None:
+    """Give back what only tasks to come would be lent, of maps that nobody may ever read on."""
+    for crew in list(_crews):
+        crew.forget_lendings()
 
 
 def _forget_crews() -> None:

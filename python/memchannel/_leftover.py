@@ -34,5 +34,7 @@ _THREAD_ENDS = (0, 0.001, 0.01, 0.1)  # seconds
 
 def leftover_threads(number: int, pauses: tuple[float, ...] = _THREAD_ENDS) -> str:
     """Names of the threads there that an end of the interpreter does not wait for, or an empty string."""
-    found = _interpreters.exec(number, _LOOK.replace("{pauses}", repr(pauses)))
+    # In a namespace of its own: __main__ may have something of the same name.
+    source = f"exec({_LOOK.replace('{pauses}', repr(pauses))!r}, {{}})"
+    found = _interpreters.exec(number, source)
     return "" if found is None else str(found.msg)

@@ -183,6 +183,10 @@ class Results(Iterator[Any]):
             if not self._filling and not self.stopped:
                 self._fill(None)
 
+    def forget_lendings(self) -> None:
+        """Keep no lease for tasks to come, which are lent their memory anew."""
+        self._lendings.clear()
+
     # ---- the end
 
     def give_up(self, exc: BaseException) -> None:

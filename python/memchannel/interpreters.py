@@ -402,6 +402,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     """
     _refuse_busy(interpreter)
     if _core._lent_by(interpreter.id)[0]:
+        _interpreters.exec(interpreter.id, _FORGET_LENDINGS)
         _collect_for(interpreter.id)
     if not _core._await_returned(interpreter.id, timeout):
         raise BufferError(_lent_text(interpreter.id))
@@ -413,6 +414,13 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     interpreter.close()
     _made.pop(interpreter, None)
     _numbers_made.discard(interpreter.id)
+
+
+# Results of a map that were not read to their end keep leases that nobody else has.
+_FORGET_LENDINGS = """\
+if "memchannel._crew" in __import__("sys").modules:
+    __import__("memchannel._crew", fromlist=["forget_lendings"]).forget_lendings()
+"""
 
 
 def _refuse_busy(interpreter: Interpreter) -> None:
