@@ -84,7 +84,7 @@ def _bounds(n: int, one: slice) -> tuple[int, int]:
     except (TypeError, ValueError) as exc:
         raise type(exc)(f"blocks must be a count or slices of integers, not {one!r}: {exc}") from None
     if step != 1 or start > stop:
-        raise ValueError(f"a block must be a slice with step 1 that begins no later than it ends, not {one!r}")
+        raise ValueError(f"a block must be a slice with step 1, its end not before its start, not {one!r}")
     if one.stop is not None and one.stop > n:
         raise ValueError(f"block {one!r} reaches past the length {n} of the axis")
     return start, stop
