@@ -131,9 +131,7 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
                 const RecvOptions& options) {
     Ref list;
     std::size_t made = 0;
-    const auto put_back_rest = [&] {
-        put_back(channel, std::span(messages).subspan(made));
-    };
+    const auto put_back_rest = [&] { put_back(channel, std::span(messages).subspan(made)); };
     try {
         list = Ref::steal(PyList_New(0));
         if (!list) throw PythonError();
