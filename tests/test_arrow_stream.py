@@ -288,7 +288,21 @@ def test_bits_are_copied_and_no_values_are_none() -> None:
     assert sent(Column(b"f", (ctypes.c_float * 2)(), 2)).shape == (0,)
 
 
-@pytest.mark.parametrize("code", [b"u", b"+l", b"tsu:UTC", b"w:3", b"tdD"])
+def test_times_of_zones_arrive_in_place_as_those_of_utc() -> None:
+    column = Column(b"tsu:Europe/Berlin", (ctypes.c_int64 * 2)(3, 4))
+    got = sent(column)
+    assert (got.dtype, got.view("i8").tolist()) == (np.dtype("M8[us]"), [3, 4])
+    assert got.ctypes.data == ctypes.addressof(column.values)
+
+
+def test_days_are_copied() -> None:
+    copied = memchannel.stats().bytes_copied
+    got = sent(Column(b"tdD", (ctypes.c_int32 * 3)(7, -1, 20_000), 1))
+    assert (got.dtype, got.view("i8").tolist()) == (np.dtype("M8[D]"), [-1, 20_000])
+    assert memchannel.stats().bytes_copied - copied == got.nbytes
+
+
+@pytest.mark.parametrize("code", [b"u", b"+l", b"ttu", b"w:3", b"d:5,2"])
 def test_other_columns_are_refused_and_released(code: bytes) -> None:
     column = Column(code, (ctypes.c_int64 * 2)())
     with pytest.raises(TypeError, match=code.decode().replace("+", "[+]")):
