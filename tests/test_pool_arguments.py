@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import memchannel
 from memchannel import Channel, InterpreterPool, interpreters
+from memchannel._worker import LEND_FROM
 
 HUGE = 2**70
 NAN = float("nan")
@@ -138,3 +142,25 @@ def test_truth_is_all_that_counts_of_switches(interp: interpreters.Interpreter) 
     assert result.stdout == "1\n"
     with InterpreterPool(1, packages=None, reuse=[], prefix_output="yes") as own:  # type: ignore[arg-type]
         assert own.submit(sys.intern, "a").result() == "a"
+
+
+def test_arrays_are_not_copied_to_find_what_cannot_be_pickled(pool: InterpreterPool) -> None:
+    endless = np.broadcast_to(np.ones(1), (2**40,))  # lent without being expanded
+    copied = memchannel.stats().bytes_copied
+    with pytest.raises(
+        pickle.PicklingError, match="argument 1 cannot be sent to a worker: item 1: cannot pickle"
+    ):
+        pool.submit(len, endless, [endless, (i for i in ())])
+    assert memchannel.stats().bytes_copied == copied
+
+
+@pytest.mark.parametrize("size", [2 * LEND_FROM, 1], ids=["lent", "copied"])
+def test_truncated_files_are_found_in_arguments(pool: InterpreterPool, size: int, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(size))
+    memory = np.memmap(tmp_path / "a", "u1", "r")
+    (tmp_path / "a").write_bytes(b"")
+    for array in (memory, np.asarray(memory), pickle.PickleBuffer(memory)):
+        with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+            pool.submit(len, {"a": [array]})
+        with pytest.raises(ValueError, match=r"truncated.*SIGBUS"):
+            pool.map(len, [(array,)])

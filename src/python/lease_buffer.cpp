@@ -172,4 +172,21 @@ void check_mapped(ModuleState& state, const Ground& ground, const void* first, s
     throw PythonError();
 }
 
+PyObject* check_copied(PyObject* module, PyObject* object) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        ModuleState& state = state_of_module(module);
+        const NumpyTable* const numpy = loaded_numpy(state.numpy);
+        const Ground ground = ground_of(state, object);
+        if (numpy && numpy->is_array(object)) {
+            const Memory memory = memory_of(object);
+            check_mapped(state, ground, memory.data, memory.nbytes);
+        } else {
+            BufferScope buffer;
+            if (!buffer.acquire(object, PyBUF_FULL_RO)) throw PythonError();
+            check_mapped(state, ground, buffer->buf, static_cast<std::size_t>(buffer->len));
+        }
+        Py_RETURN_NONE;
+    });
+}
+
 }  // namespace memchannel

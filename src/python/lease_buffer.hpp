@@ -36,5 +36,7 @@ LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, s
 // Raises ValueError when bytes of a memory-mapped file are lent whose file has become too short for the last
 // of them: whoever read it would end the process by SIGBUS.
 void check_mapped(ModuleState& state, const Ground& ground, const void* first, std::size_t nbytes);
+// _check_copied(object): the same for an ndarray, or a buffer in one piece, that is about to be copied.
+PyObject* check_copied(PyObject* module, PyObject* object);
 
 }  // namespace memchannel

@@ -12,6 +12,7 @@
 #include "fork.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
+#include "lease_buffer.hpp"
 #include "lendings.hpp"
 #include "lent_memory.hpp"
 #include "lifecycle.hpp"
@@ -89,6 +90,7 @@ PyMethodDef methods[] = {
     {"_serve_signals", serve_signals, METH_NOARGS, nullptr},
     {"_set_wakeup_fd", set_wakeup_fd, METH_O, nullptr},
     {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
+    {"_check_copied", check_copied, METH_O, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
     {"_count_threads", count_threads, METH_NOARGS, nullptr},

@@ -337,7 +337,7 @@ def _parts(obj: object) -> Iterator[_Part]:
 
 def _failure(obj: object) -> str | None:
     try:
-        dumps_by_value(obj, sys.maxsize)
+        dumps_by_value(obj)
     except Exception as exc:
         # Text, not the exception: kept by a caller, it would keep the caller's frame and itself.
         return str(exc) or type(exc).__name__

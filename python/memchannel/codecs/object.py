@@ -84,6 +84,7 @@ class _Pickler(pickle.Pickler):
             # No method: the pickler would hold itself, and the items, until the next garbage collection.
             with memoryview(buffer) as view:
                 if view.nbytes < lend_from and type(view.obj) is not _core.ArrowBatches:
+                    _core._check_copied(buffer)
                     _core._count_copied(view.nbytes)
                     return True  # in the pickle
             items.append(buffer)
@@ -124,6 +125,7 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
     def _copy(self, array: Any) -> Any:
+        _core._check_copied(array)
         _core._count_copied(array.nbytes)
         return NotImplemented
 
