@@ -33,12 +33,18 @@ from memchannel import (
 from primitive_support import until_waiting
 
 
+def parked() -> set[tuple[int, int]]:
+    """Find the threads that wait, each with what it waits for; neighbours wait on channels, for what to do."""
+    waits = memchannel.dump_waits()
+    return {(wait.thread, wait.primitive) for wait in waits if wait.primitive is not None}
+
+
 @pytest.fixture(autouse=True)
 def nobody_waits() -> Iterator[None]:
     """Check that no parked call is left over."""
-    before = memchannel.stats().waiting
+    before = parked()
     yield
-    wait_until(lambda: memchannel.stats().waiting <= before, "the end of all calls")
+    wait_until(lambda: parked() <= before, "the end of all calls")
 
 
 MAKERS = [Lock, RLock, Semaphore, BoundedSemaphore, Event, Condition, lambda: Barrier(2), Counter]
