@@ -34,7 +34,7 @@ from primitive_support import until_waiting
 
 
 def parked() -> set[tuple[int, int]]:
-    """Find the threads that wait, each with what it waits for; neighbours wait on channels, for what to do."""
+    """Find who waits for which primitive; neighbours wait on channels, for what to do."""
     waits = memchannel.dump_waits()
     return {(wait.thread, wait.primitive) for wait in waits if wait.primitive is not None}
 
