@@ -5,8 +5,8 @@ from __future__ import annotations
 import _interpreters
 import functools
 import gc
-import pickle
 import os
+import pickle
 import re
 import sys
 import threading
