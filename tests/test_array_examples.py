@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import sys
 import sysconfig
 import time
@@ -28,6 +27,7 @@ from array_support import assert_same, traits
 from array_tables import Table
 from memchannel import ArrayChannel, Channel
 from second_interpreter import SecondInterpreter
+from source_commit import source_commit
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "array-examples.md"
 EXAMPLES = int(os.environ.get("MEMCHANNEL_EXAMPLES", "300"))
@@ -138,22 +138,6 @@ def test_arrays_of_all_kinds_arrive_as_they_were() -> None:
 # ---- the script
 
 
-def _commit() -> str:
-    if given_commit := os.environ.get("MEMCHANNEL_COMMIT"):
-        return given_commit
-    command = [
-        "git",
-        "-C",
-        str(DOCUMENT.parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def put(name: str, row: str) -> None:
     """Replace the row of a Python, or add it, in the table of that name."""
     table = Table(DOCUMENT, name)
@@ -169,7 +153,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20261125)
     parser.add_argument("--write", action="store_true", help=f"write the figures into {DOCUMENT.name}")
     arguments = parser.parse_args()
-    start, commit = time.perf_counter(), _commit()
+    start, commit = time.perf_counter(), source_commit()
     with Comparison() as tester:
         number = arguments.seed
         while tester.examples < arguments.examples:

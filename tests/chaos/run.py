@@ -6,7 +6,6 @@ import argparse
 import datetime
 import json
 import signal
-import subprocess
 import sys
 import sysconfig
 import time
@@ -16,22 +15,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos.programs import Program, generate, run, shrink
+from source_commit import source_commit
 
 
 def build_name() -> str:
     """Name the Python that runs this."""
     debug = " debug" if sysconfig.get_config_var("Py_DEBUG") else ""
     return f"CPython {sys.version.split()[0]}{debug}"
-
-
-def commit() -> str:
-    """Name the sources."""
-    command = ["git", "-c", "safe.directory=*", "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git in the root folders
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -81,12 +71,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=None, help="stop after so long")
     parser.add_argument("--report", type=Path, default=None)
-    parser.add_argument("--commit", default=None, help="what the report names, instead of asking git")
     parser.add_argument("--shrink", action="store_true", help="print a shorter program that fails as well")
     options = parser.parse_args()
     # What a shell starts in the background ignores it, and so would the programs that are to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started = time.monotonic()
+    started, commit = time.monotonic(), source_commit()
     failures, steps, done = [], 0, 0
     for seed in range(options.first, options.first + options.count):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
@@ -107,7 +96,7 @@ def main() -> int:
             print(json.dumps(shrink(program, fails)), flush=True)
     result = {
         "python": build_name(),
-        "commit": options.commit or commit(),
+        "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "first": options.first,
         "last": options.first + done - 1,
