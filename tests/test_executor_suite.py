@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from cpython_suite import check_behaves, check_suite_is_there
 from memchannel import BrokenInterpreterPool, Channel, InterpreterPool
 
 # Lines are those of CPython 3.14, in Lib/test/test_concurrent_futures.
@@ -270,9 +271,7 @@ APPLICABLE = [case for case in CASES if not any(fnmatch.fnmatchcase(case.id, one
 
 
 def test_the_suite_came_with_this_python() -> None:
-    if not CASES and "MEMCHANNEL_VENV" not in os.environ:  # which the matrix of Pythons sets
-        pytest.skip("this Python was installed without its test package")
-    assert CASES, "the root folder of this Python lacks its test suite (libpython3.x-testsuite)"
+    check_suite_is_there(CASES)
 
 
 @pytest.fixture(scope="module")
@@ -285,18 +284,7 @@ def collector() -> None:
 @pytest.mark.usefixtures("collector")
 @pytest.mark.parametrize(("case", "name"), APPLICABLE)
 def test_behaves_as_an_executor(case: type[unittest.TestCase], name: str) -> None:
-    from test import support
-
-    support.environment_altered = False
-    result = unittest.TestResult()
-    case(name).run(result)
-    failure = "".join(text for _, text in [*result.failures, *result.errors, *result.skipped])
-    assert not result.unexpectedSuccesses
-    if f"{case.__name__}.{name}" in DIFFERENT:
-        assert failure, "listed as different, but passed"
-    else:
-        assert not failure, failure
-        assert not support.environment_altered, "threads are left over"
+    check_behaves(case, name, DIFFERENT)
 
 
 def test_few_are_different() -> None:

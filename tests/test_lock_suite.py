@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import threading
 import time
 import types
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 import memchannel
+from cpython_suite import check_behaves, check_suite_is_there
 
 # Lines are those of CPython 3.13, in Lib/test/lock_tests.py; of later ones where they say so.
 PRIVATE = "it calls _at_fork_reinit(): after a fork the parent's objects say that they are the parent's"
@@ -97,24 +97,12 @@ CASES = cases()
 
 
 def test_the_suite_came_with_this_python() -> None:
-    if not CASES and "MEMCHANNEL_VENV" not in os.environ:  # which the matrix of Pythons sets
-        pytest.skip("this Python was installed without its test package")
-    assert CASES, "the root folder of this Python lacks its test suite (libpython3.x-testsuite)"
+    check_suite_is_there(CASES)
 
 
 @pytest.mark.parametrize(("case", "name"), CASES)
 def test_behaves_as_in_threading(case: type[unittest.TestCase], name: str) -> None:
-    from test import support
-
-    support.environment_altered = False
-    result = unittest.TestResult()
-    case(name).run(result)
-    failure = "".join(text for _, text in [*result.failures, *result.errors, *result.skipped])
-    if f"{case.__name__}.{name}" in DIFFERENT:
-        assert failure, "listed as different, but passed"
-    else:
-        assert not failure, failure
-        assert not support.environment_altered, "threads are left over"
+    check_behaves(case, name, DIFFERENT)
 
 
 def test_few_are_different() -> None:

@@ -11,7 +11,6 @@ import builtins
 import fnmatch
 import gc
 import importlib.util
-import os
 import types
 import unittest
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 import memchannel
+from cpython_suite import check_suite_is_there
 
 pytestmark = pytest.mark.filterwarnings("ignore:unreleased <CrossInterpreterView:ResourceWarning")
 
@@ -74,9 +74,7 @@ SUITE = load_suite()
 
 
 def test_the_suite_came_with_this_python() -> None:
-    if SUITE is None and "MEMCHANNEL_VENV" not in os.environ:  # which the matrix of Pythons sets
-        pytest.skip("this Python was installed without its test package")
-    assert SUITE is not None, "the root folder of this Python lacks its test suite (libpython3.x-testsuite)"
+    check_suite_is_there(SUITE)
 
 
 def cases() -> list[type[unittest.TestCase]]:
