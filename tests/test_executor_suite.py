@@ -277,8 +277,11 @@ def test_the_suite_came_with_this_python() -> None:
 @pytest.fixture(scope="module")
 def collector() -> None:
     """Start the thread that settles futures, which stays: the tests look for threads that are left over."""
+    go = Event()
     with InterpreterPool(1, packages=None) as pool:
-        concurrent.futures.wait([pool.submit(pow, 2, 2)])
+        future = pool.submit(go.wait)
+        concurrent.futures.wait([future], timeout=0)  # a future that is done is settled without the thread
+        go.set()
 
 
 @pytest.mark.usefixtures("collector")

@@ -125,6 +125,30 @@ def test_prefixed_lines_that_come_in_pieces(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "[crew_0] ab\n[crew_0] c\n[crew_0] d"
 
 
+def test_a_line_that_another_worker_cut_is_ended_once(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = [memchannel.Channel(), memchannel.Channel()]
+    done = memchannel.Channel()
+
+    def write(turn: int) -> None:
+        for text in iter(turns[turn].recv, None):
+            print(text, end="", flush=True)
+            done.send(text)
+
+    with InterpreterPool(2, packages=None, name="crew", prefix_output=True) as own:
+        futures = [own.submit(write, turn) for turn in (0, 1)]
+        for turn, text in ((0, "a"), (1, "b"), (0, "\n"), (1, "\n"), (0, "c"), (1, "d\n"), (0, "e\nf\n")):
+            turns[turn].send(text)
+            done.recv(60)
+        for turn in turns:
+            turn.send(None)
+        for future in futures:
+            future.result(timeout=60)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[-1] for line in lines] == ["a", "b", "c", "d", "e", "f"]
+    assert {line[: len("[crew_0] ")] for line in lines} == {"[crew_0] ", "[crew_1] "}
+    assert all(len(line) == len("[crew_0] a") for line in lines)
+
+
 def test_initializers_print_too(capsys: pytest.CaptureFixture[str]) -> None:
     def start() -> None:
         print("started", end="")

@@ -199,6 +199,8 @@ class Output:
         self._thread: threading.Thread | None = None  # the crew's lock
         self._open: dict[int, int] = {}
         """By stream: which worker's line has not ended yet."""
+        self._cut: set[tuple[int, int]] = set()
+        """Streams and workers whose line was ended by another worker's before it was whole."""
         self._forked = False
 
     def setup(self, worker: int) -> OutputSetup:
@@ -272,7 +274,14 @@ class Output:
 
     def _with_prefix(self, worker: int, number: int, text: str) -> str:
         prefix = f"[{self._name}_{worker}] "
+        if (number, worker) in self._cut:
+            self._cut.discard((number, worker))
+            text = text.removeprefix("\n")
+            if not text:
+                return ""
         goes_on = self._open.pop(number, None)
+        if goes_on is not None and goes_on != worker:
+            self._cut.add((number, goes_on))
         *whole, rest = text.split("\n")
         lines = [f"{prefix}{line}\n" for line in whole]
         if rest:
