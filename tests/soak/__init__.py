@@ -1,0 +1,1 @@
+"""Hours of ordinary use in minutes, and what they leave behind."""

@@ -1,0 +1,163 @@
+"""Soak a process and compare it with a control: python tests/soak/run.py --minutes 30 --report docs/soak."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from source_commit import source_commit
+
+LEVEL = {"descriptors": 0, "threads": 0, "mappings": 40, "rss": 30_000_000}
+"""What may be held at the end beyond what was held after the warm-up, and what the control grows by."""
+
+WARM = 0.25
+"""The part of the rounds after which everything that is made once has been made."""
+
+
+class Soaked(NamedTuple):
+    """What one process said."""
+
+    looks: list[dict[str, int]]
+    done: dict[str, Any]
+
+    def since_warm(self, name: str) -> int:
+        """From the end of the warm-up to the end."""
+        return self.looks[-1][name] - self.looks[int(WARM * len(self.looks))][name]
+
+    def growth(self) -> dict[str, int]:
+        """What is to stay level."""
+        return {name: self.since_warm(name) for name in LEVEL}
+
+
+def soak(seed: int, minutes: float, rounds: int, *modules: str) -> Soaked:
+    """Run one process to its end.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        It did not end well.
+    """
+    worker = Path(__file__).with_name("worker.py")
+    arguments = [str(seed), str(minutes), str(rounds), *modules]
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(worker), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    *looks, last = map(json.loads, done.stdout.splitlines())
+    return Soaked(looks, last)
+
+
+def soak_both(seed: int, minutes: float, rounds: int) -> tuple[Soaked, Soaked]:
+    """Soak, and let as many interpreters come and go in a process that has no memchannel."""
+    ours = soak(seed, minutes, rounds)
+    modules = json.dumps(ours.done.pop("modules"))
+    # As many after the warm-up.
+    ended = round(ours.since_warm("ended") / (1 - WARM))
+    return ours, soak(seed, sys.maxsize, max(ended, 1), modules)
+
+
+def faults(ours: Soaked, control: Soaked) -> list[str]:
+    """Say what grew that should not have."""
+    grown, expected = ours.growth(), control.growth()
+    found = [
+        f"{name} grew by {grown[name]}, by {expected[name]} in the control"
+        for name, allowed in LEVEL.items()
+        if grown[name] > max(0, expected[name]) + allowed
+    ]
+    if ours.done["live"] or ours.done["waiting"]:
+        found.append(f"{ours.done['live']} leases are out, {ours.done['waiting']} calls parked")
+    return found
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Write the Markdown page."""
+    lines = [
+        "# Soak",
+        "",
+        "Written by `tests/soak/run.py`; do not edit. Pools are made, used and shut down or dropped,",
+        "interpreters lend and end politely or by force, views are released or dropped, at random, in one",
+        "process; its control has no memchannel and lets as many interpreters come and go. Growth is counted",
+        "after the first quarter.",
+        "",
+        "| Python | commit | date | minutes | rounds | pools | interpreters ended | leases |"
+        " RSS, MB | control | descriptors | threads | mappings | control | faults |",
+        "|" + "---|" * 15,
+    ]
+    for one in runs:
+        grown, control, done = one["growth"], one["control"], one["done"]
+        lines.append(
+            f"| {one['python']} | {one['commit']} | {one['date']} | {done['seconds'] / 60:.0f} "
+            f"| {one['rounds']} "
+            f"| {done['use_a_pool']} | {one['ended']} | {done['lent']} "
+            f"| {grown['rss'] / 1e6:+.1f} | {control['rss'] / 1e6:+.1f} | {grown['descriptors']:+d} "
+            f"| {grown['threads']:+d} | {grown['mappings']:+d} | {control['mappings']:+d} "
+            f"| {'; '.join(one['faults']) or 'none'} |"
+        )
+    for one in runs:
+        lines += ["", f"{one['python']}, what the process holds as time goes:", ""]
+        lines += [
+            "| rounds | interpreters ended | alive | RSS, MB | descriptors | threads | mappings |",
+            "|" + "---|" * 7,
+        ]
+        step = max(1, len(one["looks"]) // 12)
+        lines += [
+            f"| {look['rounds']} | {look['ended']} | {look['interpreters']} | {look['rss'] / 1e6:.1f} "
+            f"| {look['descriptors']} "
+            f"| {look['threads']} | {look['mappings']} |"
+            for look in one["looks"][::step]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(path: Path, result: dict[str, Any]) -> None:
+    """Add a run to the report, as JSON and as Markdown; one of the same Python is replaced."""
+    data = path.with_suffix(".json")
+    runs = json.loads(data.read_text()) if data.exists() else []
+    runs = [one for one in runs if one["python"] != result["python"]]
+    runs = sorted([*runs, result], key=lambda one: str(one["python"]))
+    data.write_text(json.dumps(runs, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(runs))
+
+
+def main() -> int:
+    """Soak; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=sys.maxsize, help="stop after so many")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", type=Path, default=None)
+    options = parser.parse_args()
+    commit = source_commit()
+    ours, control = soak_both(options.seed, options.minutes, options.rounds)
+    found = faults(ours, control)
+    debug = " debug" if sysconfig.get_config_var("Py_DEBUG") else ""
+    result = {
+        "python": f"CPython {sys.version.split()[0]}{debug}",
+        "commit": commit,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "rounds": ours.looks[-1]["rounds"],
+        "ended": ours.looks[-1]["ended"],
+        "growth": ours.growth(),
+        "control": control.growth(),
+        "done": ours.done,
+        "looks": ours.looks,
+        "faults": found,
+    }
+    print(table([result]))
+    if options.report is not None:
+        write_report(options.report, result)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
