@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import signal
 import sys
-import sysconfig
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos.programs import Program, generate, run, shrink
-from source_commit import source_commit
+from reports import Added, Run, origin, update_report
 
 
-def build_name() -> str:
-    """Name the Python that runs this."""
-    debug = " debug" if sysconfig.get_config_var("Py_DEBUG") else ""
-    return f"CPython {sys.version.split()[0]}{debug}"
-
-
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[Run]) -> str:
     """Write the Markdown page."""
     lines = [
         "# Random programs",
@@ -48,20 +39,19 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(path: Path, result: dict[str, Any]) -> None:
-    """Add a run to the report, as JSON and as Markdown; seeds that follow those of a run extend it."""
-    data = path.with_suffix(".json")
-    runs = json.loads(data.read_text()) if data.exists() else []
-    for one in runs:
-        same = all(one[key] == result[key] for key in ("python", "commit"))
-        if same and one["last"] + 1 == result["first"]:
-            one.update({key: one[key] + result[key] for key in ("programs", "steps", "failures")})
-            one.update({key: result[key] for key in ("date", "last")})
-            break
-    else:
-        runs.append(result)
-    data.write_text(json.dumps(runs, indent=1) + "\n")
-    path.with_suffix(".md").write_text(table(runs))
+def extending(new: Run) -> Added:
+    """Add a run; seeds that follow those of another one of the same Python and commit extend that."""
+
+    def added(runs: list[Run]) -> list[Run]:
+        for one in runs:
+            same = all(one[key] == new[key] for key in ("python", "commit"))
+            if same and one["last"] + 1 == new["first"]:
+                one.update({key: one[key] + new[key] for key in ("programs", "steps", "failures")})
+                one.update({key: new[key] for key in ("date", "last")})
+                return runs
+        return [*runs, new]
+
+    return added
 
 
 def main() -> int:
@@ -75,7 +65,7 @@ def main() -> int:
     options = parser.parse_args()
     # What a shell starts in the background ignores it, and so would the programs that are to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started, commit = time.monotonic(), source_commit()
+    started, made_with = time.monotonic(), origin()
     failures, steps, done = [], 0, 0
     for seed in range(options.first, options.first + options.count):
         if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
@@ -95,9 +85,7 @@ def main() -> int:
 
             print(json.dumps(shrink(program, fails)), flush=True)
     result = {
-        "python": build_name(),
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made_with,
         "first": options.first,
         "last": options.first + done - 1,
         "programs": done,
@@ -106,7 +94,7 @@ def main() -> int:
     }
     print({**result, "failures": len(failures)})
     if options.report is not None:
-        write_report(options.report, result)
+        update_report(options.report, extending(result), table)
     return 1 if failures else 0
 
 

@@ -1,16 +1,76 @@
-"""Run the programs many times, with their controls: python tests/exits/run.py --repeat 20."""
+"""Run the programs and their controls: python tests/exits/run.py --repeat 20 --report docs/exits."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from exits.programs import ENDINGS, SITUATIONS, program, run
+from reports import Run, origin, replacing, update_report
+
+
+class Failed(NamedTuple):
+    """A program that did not always end as it should."""
+
+    program: str
+    failures: int
+    statuses: dict[str, int]
+    control: int | None
+    """Failures of as many runs of its control; None if it has none."""
+
+    def __str__(self) -> str:
+        statuses = ", ".join(f"{status} in {count}" for status, count in self.statuses.items())
+        control = "it has no control" if self.control is None else f"its control: {self.control}"
+        return f"{self.program}: {self.failures} failures (status {statuses}), {control}"
+
+
+def judge(situation: str, ending: str, repeat: int, verbose: bool) -> Failed | None:
+    """Run one program so many times, and its control if it failed."""
+    expected = ENDINGS[ending].code
+    outcomes = [run(program(situation, ending), expected) for _ in range(repeat)]
+    failures = [outcome for outcome in outcomes if not outcome.good]
+    if not failures:
+        return None
+    control = None
+    if SITUATIONS[situation].control is not None:
+        source = program(situation, ending, control=True)
+        control = sum(not run(source, expected).good for _ in range(repeat))
+    if verbose:
+        print(failures[0].stderr[-3000:])
+    statuses = Counter("none, it hung" if one.code is None else str(one.code) for one in failures)
+    return Failed(f"{situation} / {ending}", len(failures), dict(statuses), control)
+
+
+def table(runs: list[Run]) -> str:
+    """Write the Markdown page."""
+    lines = [
+        "# Ways to end",
+        "",
+        "Written by `tests/exits/run.py`; do not edit. Each program of `tests/exits/programs.py` brings a",
+        "process into a situation and ends it; exit status and standard error are checked. What fails is",
+        "compared with a control, which does the same without memchannel.",
+        "",
+        "| Python | commit | date | programs | times | failed | of these without an excuse |",
+        "|" + "---|" * 7,
+    ]
+    for one in runs:
+        failures = sum(failed["failures"] for failed in one["failed"])
+        lines.append(
+            f"| {one['python']} | {one['commit']} | {one['date']} | {one['programs']} | {one['repeat']} "
+            f"| {failures} | {one['unexplained']} |"
+        )
+    for one in runs:
+        texts = [str(Failed(**failed)) for failed in one["failed"]]
+        if texts:
+            lines += ["", f"{one['python']}:", "", *(f"- {text}" for text in texts)]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -19,37 +79,31 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", default="", help="part of a situation's name")
     parser.add_argument("--verbose", action="store_true", help="show what failing programs wrote")
+    parser.add_argument("--report", type=Path, default=None)
     options = parser.parse_args()
-    total, unexplained = Counter[str](), 0
-    for situation, ending in itertools.product(SITUATIONS, ENDINGS):
-        if options.only not in situation:
-            continue
-        expected = ENDINGS[ending].code
-        failures = []
-        for _ in range(options.repeat):
-            outcome = run(program(situation, ending), expected)
-            total["programs"] += 1
-            if not outcome.good:
-                failures.append(outcome)
-        if not failures:
-            continue
-        controls = 0
-        if SITUATIONS[situation].control is not None:
-            source = program(situation, ending, control=True)
-            controls = sum(not run(source, expected).good for _ in range(options.repeat))
-        total["failures"] += len(failures)
-        unexplained += controls == 0
-        codes = dict(Counter(outcome.code for outcome in failures))
-        print(
-            f"{situation} / {ending}: {len(failures)} of {options.repeat} {codes}, control {controls}",
-            flush=True,
-        )
-        if options.verbose:
-            print(failures[0].stderr[-3000:])
+    # What a shell starts in the background ignores it, and so would the programs that are to end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    made_with = origin()
+    chosen = [pair for pair in itertools.product(SITUATIONS, ENDINGS) if options.only in pair[0]]
+    failed = []
+    for situation, ending in chosen:
+        if (one := judge(situation, ending, options.repeat, options.verbose)) is not None:
+            print(one, flush=True)
+            failed.append(one)
+    unexplained = sum(not one.control for one in failed)
+    result = {
+        **made_with,
+        "programs": len(chosen),
+        "repeat": options.repeat,
+        "failed": [one._asdict() for one in failed],
+        "unexplained": unexplained,
+    }
     print(
-        f"{sys.version.split()[0]}: {total['programs']} runs, {total['failures']} failures, "
-        f"{unexplained} programs without an excuse"
+        f"{result['python']}: {len(chosen)} programs, {options.repeat} times, {len(failed)} failed, "
+        f"{unexplained} without an excuse"
     )
+    if options.report is not None:
+        update_report(options.report, replacing(result), table)
     return 1 if unexplained else 0
 
 

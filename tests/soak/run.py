@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from source_commit import source_commit
+from reports import Run, origin, replacing, update_report
 
 LEVEL = {"descriptors": 0, "threads": 0, "mappings": 40, "rss": 30_000_000}
 """What may be held at the end beyond what was held after the warm-up, and what the control grows by."""
@@ -79,7 +77,7 @@ def faults(ours: Soaked, control: Soaked) -> list[str]:
     return found
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[Run]) -> str:
     """Write the Markdown page."""
     lines = [
         "# Soak",
@@ -119,16 +117,6 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(path: Path, result: dict[str, Any]) -> None:
-    """Add a run to the report, as JSON and as Markdown; one of the same Python is replaced."""
-    data = path.with_suffix(".json")
-    runs = json.loads(data.read_text()) if data.exists() else []
-    runs = [one for one in runs if one["python"] != result["python"]]
-    runs = sorted([*runs, result], key=lambda one: str(one["python"]))
-    data.write_text(json.dumps(runs, indent=1) + "\n")
-    path.with_suffix(".md").write_text(table(runs))
-
-
 def main() -> int:
     """Soak; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,14 +125,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", type=Path, default=None)
     options = parser.parse_args()
-    commit = source_commit()
+    made_with = origin()
     ours, control = soak_both(options.seed, options.minutes, options.rounds)
     found = faults(ours, control)
-    debug = " debug" if sysconfig.get_config_var("Py_DEBUG") else ""
     result = {
-        "python": f"CPython {sys.version.split()[0]}{debug}",
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made_with,
         "rounds": ours.looks[-1]["rounds"],
         "ended": ours.looks[-1]["ended"],
         "growth": ours.growth(),
@@ -155,7 +140,7 @@ def main() -> int:
     }
     print(table([result]))
     if options.report is not None:
-        write_report(options.report, result)
+        update_report(options.report, replacing(result), table)
     return 1 if found else 0
 
 
