@@ -1,0 +1,233 @@
+"""The joblib backend: joblib's own tests on it, and what only it can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import multiprocessing
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from joblib import Parallel, delayed, parallel_config
+
+import memchannel
+import memchannel.integrations.joblib
+from cpython_suite import check_suite_is_there
+from memchannel.integrations._require import require
+
+pytestmark = pytest.mark.usefixtures("level_leases")
+
+# ---- joblib/test/test_parallel.py
+
+MAPPED = "it wants arrays in files that processes map; here they are lent"
+DIFFERENT = {
+    "test_nested_loop[memchannel-threading]": "CPython starts no daemon threads in isolated interpreters",
+    "test_auto_memmap_on_arrays_from_generator[memchannel]": MAPPED,
+    "test_memmapping_leaks[memchannel]": MAPPED,
+}
+EDITS = {
+    r'PROCESS_BACKENDS = \["multiprocessing", "loky"\]': 'PROCESS_BACKENDS = ["memchannel"]',
+    r"^from joblib import Parallel": "import memchannel.integrations.joblib\nfrom joblib import Parallel",
+    r"^import joblib$": "import joblib\nimport memchannel.integrations.joblib",
+    r"^from \.(\w+) import": r"from joblib.test.\1 import",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_joblibs_own_tests(tmp_path: Path) -> None:
+    """Those that joblib has for each backend, with this one as a third that runs in other processes."""
+    source = Path(joblib.__file__).parent / "test" / "test_parallel.py"
+    check_suite_is_there(source.exists())
+    text = source.read_text(encoding="utf-8")
+    for pattern, new in EDITS.items():
+        text, count = re.subn(pattern, new, text, flags=re.MULTILINE)
+        assert count or r"\." in pattern, f"joblib's tests have no {pattern} any more"
+    (tmp_path / "test_parallel.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(tmp_path), "-k", "memchannel", "test_parallel.py"]
+    # CPython's own warning about fork() in processes with threads belongs to their use of multiprocessing.
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    outcomes = re.findall(
+        r"^(PASSED|FAILED|ERROR) test_parallel\.py::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE
+    )
+    passed = {name for outcome, name in outcomes if outcome == "PASSED"}
+    failed = {name for outcome, name in outcomes if outcome != "PASSED"}
+    assert failed == DIFFERENT.keys(), done.stdout[-20000:]
+    assert len(passed) > 80
+
+
+# ---- what is lent and what is not
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def look(array: np.ndarray, k: int) -> tuple[int, bool, float]:
+    return address(array), array.flags.writeable, float(array[k])
+
+
+def test_arrays_are_lent_to_the_workers() -> None:
+    array = np.arange(100_000.0)
+    copied = memchannel.stats().bytes_copied
+    with parallel_config("memchannel", n_jobs=2):
+        found = Parallel()(delayed(look)(array, k) for k in range(6))
+    assert found == [(address(array), False, float(k)) for k in range(6)]
+    assert memchannel.stats().bytes_copied - copied < array.nbytes
+
+
+def test_arrays_in_results_are_lent_back() -> None:
+    with parallel_config("memchannel", n_jobs=2):
+        found = Parallel()(delayed(np.full)(50_000, k) for k in range(4))
+    assert [int(array[-1]) for array in found] == [0, 1, 2, 3]
+    assert not any(array.flags.writeable for array in found)
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
+def test_every_way_to_return(return_as: str) -> None:
+    with parallel_config("memchannel", n_jobs=2):
+        assert sorted(Parallel(return_as=return_as)(delayed(pow)(k, 2) for k in range(20))) == [
+            k * k for k in range(20)
+        ]
+
+
+def test_many_small_tasks_are_batched() -> None:
+    with Parallel(2, backend="memchannel") as parallel:
+        assert parallel(delayed(abs)(-k) for k in range(3000)) == list(range(3000))
+        assert parallel._backend.compute_batch_size() > 1
+
+
+def test_functions_of_this_very_place() -> None:
+    base = 10
+    assert Parallel(2, backend="memchannel")(delayed(lambda x: x + base)(k) for k in range(5)) == [
+        10,
+        11,
+        12,
+        13,
+        14,
+    ]
+
+
+def nested(k: int) -> list[int]:
+    return Parallel(4)(delayed(pow)(k, e) for e in range(3))  # type: ignore[no-any-return]
+
+
+def test_calls_inside_a_worker_run_there() -> None:
+    assert Parallel(2, backend="memchannel")(delayed(nested)(k) for k in (2, 3)) == [[1, 2, 4], [1, 3, 9]]
+
+
+def worker_threads(_: int) -> int:
+    from threadpoolctl import threadpool_info
+
+    np.ones((8, 8)) @ np.ones((8, 8))
+    return max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_of_blas(threads: int) -> None:
+    if threads > (os.process_cpu_count() or 1):
+        pytest.skip("OpenBLAS takes no more threads than processors")
+    with parallel_config("memchannel", n_jobs=2, inner_max_num_threads=threads):
+        assert set(Parallel()(delayed(worker_threads)(k) for k in range(4))) == {threads}
+
+
+def started(channel: Any) -> None:
+    channel.send(os.getpid())
+
+
+def test_initializer() -> None:
+    channel = memchannel.Channel()
+    with parallel_config("memchannel", n_jobs=2, initializer=started, initargs=(channel,)):
+        Parallel()(delayed(abs)(k) for k in range(4))
+    assert channel.recv(60) == os.getpid()
+
+
+# ---- what goes wrong
+
+
+def test_an_exception_has_the_workers_traceback() -> None:
+    with pytest.raises(ZeroDivisionError) as caught, parallel_config("memchannel", n_jobs=2):
+        Parallel()(delayed(divmod)(1, k) for k in range(3))
+    assert "in call" in str(caught.value.__cause__)
+
+
+class Unsendable:
+    def __reduce__(self) -> Any:
+        raise TypeError("stays at home")
+
+
+def make_unsendable(_: int) -> Unsendable:
+    return Unsendable()
+
+
+def test_what_cannot_be_pickled() -> None:
+    with pytest.raises(pickle.PicklingError, match="stays at home"), parallel_config("memchannel", n_jobs=2):
+        Parallel()(delayed(id)(Unsendable()) for _ in range(3))
+    with pytest.raises(TypeError, match="stays at home"), parallel_config("memchannel", n_jobs=2):
+        Parallel()(delayed(make_unsendable)(k) for k in range(3))
+
+
+def wait_for_ever(channel: Any) -> None:
+    channel.recv()
+
+
+def test_timeout_interrupts_what_runs() -> None:
+    never = memchannel.Channel()
+    with (
+        pytest.raises(multiprocessing.TimeoutError),
+        Parallel(2, backend="memchannel", timeout=0.2) as parallel,
+    ):
+        parallel(delayed(wait_for_ever)(never) for _ in range(2))
+    assert Parallel(2, backend="memchannel")(delayed(abs)(k) for k in (-1, -2)) == [1, 2]
+
+
+def test_the_rest_is_given_up_after_an_error() -> None:
+    array = np.ones(100_000)
+    tasks = itertools.chain([delayed(divmod)(1, 0)], (delayed(look)(array, k) for k in range(200)))
+    with Parallel(2, backend="memchannel", batch_size=1) as parallel:
+        with pytest.raises(ZeroDivisionError):
+            parallel(tasks)
+        assert parallel(delayed(abs)(k) for k in (-1, -2)) == [1, 2]
+
+
+def test_options() -> None:
+    with pytest.raises(TypeError, match="no option colour; it takes packages, initializer, initargs"):
+        Parallel(2, backend="memchannel", colour="blue")(delayed(abs)(k) for k in range(2))
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        Parallel(0, backend="memchannel")(delayed(abs)(k) for k in range(2))
+    missing = pytest.raises(memchannel.BrokenInterpreterPool, match="No module named 'no_such_package'")
+    with missing, parallel_config("memchannel", n_jobs=2, packages=("no_such_package",)):
+        Parallel()(delayed(abs)(k) for k in range(2))
+    with pytest.raises(ValueError, match="'memchannel'"):  # joblib lists the names
+        Parallel(2, backend="memchanel")
+
+
+def test_one_job_needs_no_worker() -> None:
+    assert Parallel(1, backend="memchannel")(delayed(os.getpid)() for _ in range(2)) == [os.getpid()] * 2
+
+
+def test_terminated() -> None:
+    backend = memchannel.integrations.joblib.MemchannelBackend(packages=None)
+    with pytest.raises(RuntimeError, match="configure"):
+        backend.submit(abs)
+
+
+@pytest.mark.parametrize(("version", "text"), [("1.4.2", "1.4.2 is installed"), (None, "not installed")])
+def test_a_library_that_will_not_do(monkeypatch: pytest.MonkeyPatch, version: str | None, text: str) -> None:
+    def found(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", found)
+    with pytest.raises(ImportError, match=rf"joblib 1\.5 or newer.*{re.escape(text)}.*memchannel\[joblib\]"):
+        require("joblib", (1, 5), extra="joblib")
