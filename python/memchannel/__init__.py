@@ -14,6 +14,7 @@ import datetime as _datetime  # noqa: F401
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from memchannel import _fork as _fork
+from memchannel import _frames as _frames
 from memchannel._core import (
     ArrayChannel,
     Barrier,

@@ -16,6 +16,8 @@ PyObject* mark_interrupted(PyObject* module, PyObject*);
 // _count_threads(): how many threads that this interpreter started are alive, whether they run already or
 // not.
 PyObject* count_threads(PyObject* module, PyObject*);
+// _current_frames(): what sys._current_frames() gives, of the threads of this interpreter alone.
+PyObject* current_frames(PyObject* module, PyObject*);
 
 // Refuses a second copy of this library in the process: it would be a second, deaf core. False with
 // ImportError.

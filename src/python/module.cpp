@@ -94,6 +94,7 @@ PyMethodDef methods[] = {
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
     {"_count_threads", count_threads, METH_NOARGS, nullptr},
+    {"_current_frames", current_frames, METH_NOARGS, nullptr},
     {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},
     {"_arm", arm_interrupt, METH_O, nullptr},
     {"_disarm", disarm_interrupt, METH_O, nullptr},

@@ -23,6 +23,16 @@ number = _interpreters.create()
 threading.Thread(target=_interpreters.exec, args=(number, "while True: x = 1"), daemon=True).start()
 time.sleep(0.3)
 """,
+    "sys._current_frames() while another interpreter runs Python code": """
+import _interpreters, sys, threading, time
+number = _interpreters.create()
+work = "sum(map(abs, range(9))), (lambda: 0)()"
+code = f"import time\\nend = time.time() + 2\\nwhile time.time() < end: {work}"
+thread = threading.Thread(target=_interpreters.exec, args=(number, code))
+thread.start()
+while thread.is_alive():
+    sys._current_frames()
+""",
     "a memoryview from the standard library's queue outlives its interpreter": """
 import _interpqueues, _interpreters
 queue = _interpqueues.create(0, 1, 1) if hasattr(_interpqueues, "create") else None
