@@ -47,6 +47,13 @@ def test_a_given_number_holds(plain: list[int], number: int) -> None:
         assert pool.submit(blas_threads).result() == [number] * len(plain)
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, 2**80])
+def test_no_number_starts_more_threads_than_the_machine_can_use(plain: list[int], number: int) -> None:
+    with InterpreterPool(1, blas_threads=number) as pool:
+        for held in pool.submit(blas_threads).result():
+            assert max(plain) <= held <= 4 * CORES
+
+
 def test_it_is_put_back_when_the_pool_is_idle(plain: list[int]) -> None:
     with InterpreterPool(2, blas_threads=3) as pool:
         for _ in range(20):

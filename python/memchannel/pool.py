@@ -27,7 +27,7 @@ __all__ = ["BrokenInterpreterPool", "InterpreterPool"]
 T = TypeVar("T")
 
 _numbers = itertools.count()
-_MOST_THREADS = 2**31 - 1  # of a C int, which BLAS libraries count in
+_MOST_BLAS_THREADS = 4  # for each processor; a library starts as many as it is told, with buffers
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -68,7 +68,8 @@ class InterpreterPool(Executor):
         How many threads each BLAS library (OpenBLAS, MKL, BLIS) may use for one operation while tasks of this
         pool run; by default the processors are shared out among the workers. There is one such library for
         all interpreters, so the number holds for the whole process; of several pools at work the smallest
-        holds. It is put back as soon as no task runs.
+        holds. It is put back as soon as no task runs. More than four for each processor is as good as that,
+        and a library takes no more than it was built for (64 in NumPy's wheels).
     prefix_output : bool, optional
         Begin each line that a worker prints with its name, ``[pool_number]``. What workers write to
         `sys.stdout` and `sys.stderr` comes out of those of the interpreter that made the pool, whatever they
@@ -113,7 +114,8 @@ class InterpreterPool(Executor):
         if limit is not None:
             limit = integer("max_tasks_per_interpreter", limit, least=1, optional=True)
         if blas_threads is not None:
-            blas_threads = integer("blas_threads", blas_threads, least=1, optional=True, most=_MOST_THREADS)
+            most = _MOST_BLAS_THREADS * (os.process_cpu_count() or 1)
+            blas_threads = integer("blas_threads", blas_threads, least=1, optional=True, most=most)
         given = checked_arguments("initargs", initargs, initializer)
         self._max_workers = workers
         self._crew = Crew(

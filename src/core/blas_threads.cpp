@@ -30,15 +30,18 @@ void BlasThreads::apply(Library& library) noexcept {
     if (running_.empty()) {
         // Somebody else's change meanwhile is left alone.
         if (library.before != 0 && library.get() == library.now) library.set(library.before);
-        library.before = library.now = 0;
+        library.before = library.asked = library.now = 0;
         return;
     }
     const BlasShare share = running_.begin()->first;
     const int before = library.before != 0 ? library.before : library.get();
     const int wanted = share.more_allowed ? share.threads : std::min(share.threads, before);
-    if (wanted != library.now) library.set(wanted);
+    if (wanted != library.asked) {
+        library.set(wanted);
+        library.asked = wanted;
+        library.now = library.get();
+    }
     library.before = before;
-    library.now = wanted;
 }
 
 }  // namespace memchannel

@@ -35,7 +35,8 @@ class BlasThreads {
         Get get;
         Set set;
         int before = 0;  // to be put back; 0: nothing is
-        int now = 0;     // as it was set here
+        int asked = 0;   // as it was set here
+        int now = 0;     // what came of it: a library takes no more than it was built for
     };
 
     void apply(Library& library) noexcept;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "check.hpp"
 #include "core/blas_threads.hpp"
 
@@ -12,6 +14,10 @@ void set(long number) {
     g_number = static_cast<int>(number);
     ++g_sets;
 }
+
+int g_capped = 0;
+int get_capped() { return g_capped; }
+void set_capped(long number) { g_capped = static_cast<int>(std::min(number, 64L)); }
 
 int g_other = 0;
 int get_other() { return g_other; }
@@ -44,6 +50,22 @@ TEST(a_share_does_not_raise_a_number_unless_it_may) {
     CHECK_EQ(g_number, 4);
     all.leave({4, true});
     CHECK_EQ(g_number, 1);
+}
+
+TEST(a_library_that_takes_less_than_was_asked_for_is_put_back_all_the_same) {
+    g_capped = 2;
+    g_number = 2;
+    BlasThreads all;
+    all.add(get_capped, set_capped);
+    all.add(get, set);
+    all.enter({1000, true});
+    CHECK_EQ(g_capped, 64);
+    CHECK_EQ(g_number, 1000);
+    all.enter({1000, true});
+    all.leave({1000, true});
+    all.leave({1000, true});
+    CHECK_EQ(g_capped, 2);
+    CHECK_EQ(g_number, 2);
 }
 
 TEST(the_smallest_share_holds) {
