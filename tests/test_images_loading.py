@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -399,6 +400,28 @@ def test_libraries_found_by_the_search_path_of_their_user(tmp_path: Path) -> Non
     flags = ["-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/../vegetable.libs", f"-Wl,-rpath-link,{folder}"]
     linked(tmp_path / "vegetable", middle, *flags, function="middle")
     assert library_counts(tmp_path) == [1, 2, 3]
+
+
+def test_a_needed_library_that_was_replaced_meanwhile_is_named(tmp_path: Path) -> None:
+    library = tmp_path / "vegetable.libs" / "libupgraded.so"
+    flags = ("-Wl,-soname,libupgraded.so",)
+    compile_library(library, LIBRARY, *flags, python=False)
+    linked(tmp_path / "vegetable", library)
+    with Isolated("vegetable", path=[tmp_path]) as first, Isolated("vegetable", path=[tmp_path]) as second:
+        first.run("import vegetable.user")
+        source = LIBRARY + "long more(void) { return counter() + 1; }"
+        newer = compile_library(tmp_path / "newer" / library.name, source, *flags, python=False)
+        shutil.move(library, old := tmp_path / "old")
+        shutil.move(newer, library)  # as installers do
+        for _ in range(2):
+            text = second.error("import vegetable.user")
+            assert f"{library} was replaced on disk" in text
+            assert "start a new process" in text
+            assert second.value("[name for name in sys.modules if name.startswith('vegetable.')]") == []
+        assert first.value("vegetable.user.lib()") == 1
+        shutil.move(old, library)
+        second.run("import vegetable.user")
+        assert second.value("vegetable.user.lib()") == 2
 
 
 def test_a_missing_library_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from image_support import extension
+from image_support import extension, run_child
 from memchannel import images
 from memchannel.images._packages import PACKAGES
 
@@ -92,6 +92,48 @@ def test_package_that_crashes_in_its_second_interpreter(folder: Path, number: si
     assert result.second_seconds is None
     if number != signal.SIGKILL:
         assert "crashing.py" in result.output, "the traceback of the crash"
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "signal 40"])
+def test_package_that_crashes_everywhere(folder: Path, name: str) -> None:
+    number = getattr(signal, name, 40)
+    (folder / "crashing.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    result = images.probe("crashing")
+    assert result.reason == f"importing crashing in a main interpreter: the process crashed with {name}"
+    if name.startswith("SIG"):
+        assert "crashing.py" in result.output, "the traceback of the crash"
+
+
+@pytest.mark.parametrize("status", [1, 3])
+def test_package_that_exits_everywhere(folder: Path, status: int) -> None:
+    (folder / "exiting.py").write_text(f"import os\nos._exit({status})\n")
+    result = images.probe("exiting")
+    assert result.reason == f"importing exiting in a main interpreter: the process ended with status {status}"
+
+
+@pytest.mark.parametrize("room", range(6))
+def test_no_descriptors_left_for_the_child(room: int) -> None:
+    """Whatever number is missing, the child says so, or works; nothing stays open."""
+    output = run_child(
+        """
+        import os, resource, sys
+        from memchannel import images
+        import memchannel.images._probe, subprocess, _posixsubprocess
+        subprocess.run([sys.executable, "-c", ""], capture_output=True)  # imports what it needs
+        before = sorted(os.listdir("/proc/self/fd"))
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) - 1 + int(sys.argv[1]), most))
+        result = images.probe("json")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        print(result.reason or "ok")
+        """,
+        str(room),
+    )
+    if room < 4:
+        assert "could not be started: [Errno 24] Too many open files" in output
+    else:
+        assert output.strip() == "ok" or "Too many open files" in output
 
 
 def test_package_that_exits(folder: Path) -> None:

@@ -18,6 +18,17 @@ _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _PYTHON_API_VERSION = 1013
 
 
+class _DlInfo(ctypes.Structure):
+    """What `dladdr` tells of an address (dlfcn.h)."""
+
+    _fields_ = (
+        ("dli_fname", ctypes.c_char_p),
+        ("dli_fbase", ctypes.c_void_p),
+        ("dli_sname", ctypes.c_char_p),
+        ("dli_saddr", ctypes.c_void_p),
+    )
+
+
 class LinkMap(ctypes.Structure):
     """The public head of glibc's `struct link_map` (link.h)."""
 
@@ -43,6 +54,7 @@ _dlopen = _function("dlopen", ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
 _dlsym = _function("dlsym", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 _dlerror = _function("dlerror", ctypes.c_char_p)
 _dlinfo = _function("dlinfo", ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_dladdr = _function("dladdr", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _strdup = _function("strdup", ctypes.c_void_p, ctypes.c_char_p)
 _mmap = _function(
     "mmap", ctypes.c_void_p, *(ctypes.c_void_p, ctypes.c_size_t), *(ctypes.c_int,) * 3, ctypes.c_int64
@@ -88,6 +100,14 @@ def link_map(handle: int) -> LinkMap:
     if _dlinfo(handle, _RTLD_DI_LINKMAP, ctypes.addressof(pointer)) != 0:
         raise OSError((_dlerror() or b"dlinfo failed").decode(errors="replace"))
     return pointer.contents
+
+
+def first_page(handle: int) -> bytes:
+    """Return the first page of a loaded library: the headers of the file that it was loaded from."""
+    info = _DlInfo()
+    if not _dladdr(link_map(handle).l_ld, ctypes.addressof(info)):
+        raise OSError("dladdr does not know a library that is loaded")
+    return ctypes.string_at(info.dli_fbase, mmap.PAGESIZE)
 
 
 def rename(library: LinkMap, path: str) -> None:

@@ -11,6 +11,7 @@ written into the copies that need it.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import threading
@@ -141,10 +142,16 @@ class Libraries:
     def _open_shared(self, library: _Library) -> int:
         """Open a shared library and those it needs first, which it may not find without its user."""
         if library.handle is None:
-            library.handle = 0
-            for path in library.needed.values():
-                self._open_shared(self._library(path, library.search))
-            library.handle = _open(library.path, library.path)
+            library.handle = 0  # ends a search that comes back
+            try:
+                for path in library.needed.values():
+                    self._open_shared(self._library(path, library.search))
+                handle = _open(library.path, library.path)
+                _check_unchanged(library.path, handle)
+            except BaseException:
+                library.handle = None
+                raise
+            library.handle = handle
         return library.handle
 
     def _load_private(self, library: _Library) -> str:
@@ -188,6 +195,22 @@ def _open(name: str, path: str) -> int:
         return _libc.open_library(name)
     except OSError as error:
         raise ImageError(f"{path}: {error}", path=path) from None
+
+
+def _check_unchanged(path: str, handle: int) -> None:
+    """Raise if the loaded library is not what is on disk by now; the linker goes by the name.
+
+    Inodes would not tell, as some file systems show others for a mapping. The headers hold the sizes of all
+    parts.
+    """
+    with open(path, "rb") as file:
+        start = file.read(mmap.PAGESIZE)
+    if _libc.first_page(handle)[: len(start)] != start:
+        raise ImageError(
+            f"{path} was replaced on disk after this process had loaded it, and what is installed now does "
+            "not go with what is loaded; start a new process",
+            path=path,
+        )
 
 
 def _resolve(elf: ElfFile, inherited: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from . import unsupported_reason
 from ._checks import CHECKS
 from ._finder import ALL
 from ._packages import PACKAGES, Package, import_name
+from ._probe_child import how_it_ended
 
 _OUTPUT_LINES = 100
 
@@ -93,7 +93,11 @@ def probe(package: str, *, timeout: float = 180.0) -> ProbeResult:
     known_package = PACKAGES.get(package, Package(package))
     if known_package.refused:
         return ProbeResult(package, ok=False, reason=known_package.refused)
-    return _run(package, known_package, timeout)
+    try:
+        return _run(package, known_package, timeout)
+    except OSError as error:  # no descriptors, memory or processes left
+        reason = f"the child process that was to try {package!r} could not be started: {error}"
+        return ProbeResult(package, ok=False, reason=reason)
 
 
 def _run(name: str, package: Package, timeout: float) -> ProbeResult:
@@ -112,6 +116,9 @@ def _run(name: str, package: Package, timeout: float) -> ProbeResult:
             stderr=subprocess.PIPE,
             pass_fds=[write_end],
         )
+    except BaseException:
+        os.close(read_end)
+        raise
     finally:
         os.close(write_end)
     with os.fdopen(read_end, encoding="utf-8") as events:
@@ -153,11 +160,7 @@ def _failure(facts: Mapping[str, Any], status: int | None, timeout: float) -> st
         return f"{stage}: {facts['error']}"
     if status is None:
         return f"{stage}: no end within {timeout:g} seconds"
-    if status < 0:
-        return f"{stage}: the process crashed with {signal.Signals(-status).name}"
-    if status > 0:
-        return f"{stage}: the process ended with status {status}"
-    return ""
+    return f"{stage}: {how_it_ended(status)}" if status else ""
 
 
 def _result(name: str, package: Package, facts: Mapping[str, Any], failure: str, output: str) -> ProbeResult:

@@ -6,6 +6,7 @@ import _interpreters
 import faulthandler
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -53,6 +54,17 @@ _try()
 """
 
 
+def how_it_ended(status: int) -> str:
+    """Say in words what the status of a process that failed means."""
+    if status >= 0:
+        return f"the process ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # real-time signals have no names
+        name = f"signal {-status}"
+    return f"the process crashed with {name}"
+
+
 def main(fd: int, task: Mapping[str, Any]) -> None:
     """Do all steps of a probe; the steps' facts go to the pipe `fd` as lines of JSON."""
     faulthandler.enable()
@@ -93,11 +105,14 @@ class _Probe:
 
     def _time_plain_import(self) -> None:
         self._tell(stage=f"importing {self._name} in a main interpreter")
-        command = [sys.executable, "-P", "-c", _PLAIN, json.dumps(self._task["path"]), self._name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        options = ["-P", "-X", "faulthandler", "-c", _PLAIN]
+        command = [sys.executable, *options, json.dumps(self._task["path"]), self._name]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-            self._tell(error=last)
+            print(done.stderr, file=sys.stderr)
+            lines = done.stderr.strip().splitlines()
+            # An exception's last line says it all; a crash has a traceback of its own.
+            self._tell(error=lines[-1] if done.returncode == 1 and lines else how_it_ended(done.returncode))
             sys.exit(1)
         self._tell(plain_seconds=float(done.stdout.split()[-1]))
 
