@@ -53,13 +53,14 @@ def put_rows(name: str, key: list[str], rows: list[list[str]]) -> None:
     write(name, "\n".join([*lines[:2], *kept]))
 
 
+def build() -> str:
+    """Return this Python's version, and that it is a debug build if it is one."""
+    return platform.python_version() + (" (debug build)" if hasattr(sys, "gettotalrefcount") else "")
+
+
 def machine() -> str:
     """Return where figures were measured, as the end of a sentence."""
-    build = " (debug build)" if hasattr(sys, "gettotalrefcount") else ""
-    return (
-        f"CPython {platform.python_version()}{build}, {platform.system()} {platform.machine()}, "
-        f"{os.process_cpu_count()} processors"
-    )
+    return f"CPython {build()}, {platform.system()} {platform.machine()}, {os.process_cpu_count()} processors"
 
 
 def row(name: str, package: Package, result: images.ProbeResult) -> str:
