@@ -2,6 +2,7 @@
 
     python tests/packages/figures.py                # try every package of the table, and write it
     python tests/packages/figures.py numpy scipy    # print the rows of some
+    python tests/packages/figures.py --costs FILE   # write what benchmarks/images.py --json FILE measured
 
 The document holds sections between `<!-- figures: NAME -->` and `<!-- end -->`. Scripts replace them, hands
 do not.
@@ -10,6 +11,7 @@ do not.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -101,13 +103,39 @@ def table(names: list[str]) -> str:
     return "\n".join([f"Measured with {machine()}.", "", *head, *rows])
 
 
+def costs(path: Path) -> str:
+    """Return the table of the figures of benchmarks/images.py."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    about = result["machine"]
+    debug = " (debug build)" if about["debug"] else ""
+    lines = [
+        f"Measured with CPython {about['python']}{debug}, NumPy {about['numpy']}, {about['system']}, "
+        f"{about['cores']} processors; load before the run {about['load']}.",
+        "",
+        "| | | median | ratio | to reach |",
+        "|---|---|---|---|---|",
+    ]
+    for figure in result["figures"]:
+        value, unit = figure["median"], figure["unit"]
+        shown = f"{value * 1000:.1f} ms" if unit == "s" else f"{value:,.1f} {unit}".rstrip()
+        ratio = "" if figure["ratio"] is None else f"{figure['ratio']:.2f}"
+        reach = "" if figure["reach"] is None else f"{figure['reach']:,g}"
+        lines.append(f"| {figure['name']} | {figure['side']} | {shown} | {ratio} | {reach} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("packages", nargs="*", choices=[*PACKAGES, []])
-    names = parser.parse_args().packages
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="write the table of costs from this")
+    options = parser.parse_args()
+    if options.costs is not None:
+        write("costs", costs(options.costs))
+        return
+    names = options.packages
     text = table(names or list(PACKAGES))
     if not names:
         write("packages", text)

@@ -11,7 +11,7 @@ import os
 import re
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ._errors import ImageError
 
@@ -21,7 +21,8 @@ _DT_NEEDED, _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_STRS
 _DT_SONAME, _DT_RPATH, _DT_TEXTREL, _DT_JMPREL, _DT_RUNPATH, _DT_FLAGS = 14, 15, 22, 23, 29, 30
 _DT_HASH, _DT_GNU_HASH, _DT_RELACOUNT = 4, 0x6FFFFEF5, 0x6FFFFFF9
 _DF_TEXTREL = 4
-_STB_GNU_UNIQUE = 10
+_UNIQUE = re.compile(b"[\xa0-\xaf]")  # `st_info` of a symbol with the binding STB_GNU_UNIQUE, of any type
+_PYTHON_NAME = re.compile(b"_?Py[A-Z]")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 # e_machine, and the relocations that put a symbol's address into a word: absolute, GLOB_DAT, JUMP_SLOT.
@@ -155,12 +156,12 @@ class ElfFile:
         self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
         self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
         self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
-        self._undefined: dict[str, int] = {}  # name to index
+        self._undefined: dict[int, int] = {}  # place of the name in `strings` to index
         self.unique: dict[
             str, int
         ] = {}  # symbols that are one per process: name to place of `st_info` in the file
         self._parse_symbols(tags)
-        self.uses_python = any(re.match("_?Py[A-Z]", name) for name in self._undefined)
+        self.uses_python = any(_PYTHON_NAME.match(self.strings, name) for name in self._undefined)
         self._tags = tags
 
     def _folders(self, offset: int | None) -> list[str]:
@@ -171,18 +172,31 @@ class ElfFile:
         return [f.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for f in folders if f]
 
     def _string(self, offset: int) -> str:
+        return os.fsdecode(self.strings[offset : self._check_string(offset)])
+
+    def _check_string(self, offset: int) -> int:
+        """Return where a string ends, which must be in the string table."""
         end = self.strings.find(b"\0", offset)
         if end < 0:
             raise self._fail(f"malformed: string {offset} is not in the string table")
-        return os.fsdecode(self.strings[offset:end])
+        return end
 
     def _parse_symbols(self, tags: dict[int, int]) -> None:
         table = self._file_offset(tags[_DT_SYMTAB])
         symbols = self._read(table, self._symbol_count(tags) * _SYMBOL.size)
-        for index, (name, info, _, section, _, _) in enumerate(_SYMBOL.iter_unpack(symbols)):
-            if section == 0 and name:
-                self._undefined[self._string(name)] = index
-            elif info >> 4 == _STB_GNU_UNIQUE:
+        # Columns of the table: a library may define tens of thousands, and few are wanted.
+        kinds, sections, sections_high = (symbols[column :: _SYMBOL.size] for column in (4, 6, 7))
+        for match in re.finditer(rb"\0", sections):
+            index = match.start()
+            if sections_high[index] == 0:
+                name = _SYMBOL.unpack_from(symbols, index * _SYMBOL.size)[0]
+                if name:
+                    self._check_string(name)
+                    self._undefined[name] = index
+        for match in re.finditer(_UNIQUE, kinds):
+            index = match.start()
+            if sections[index] or sections_high[index]:
+                name = _SYMBOL.unpack_from(symbols, index * _SYMBOL.size)[0]
                 self.unique[self._string(name)] = table + index * _SYMBOL.size + 4
 
     def _symbol_count(self, tags: dict[int, int]) -> int:
@@ -203,12 +217,21 @@ class ElfFile:
             last += 1
         return int(last) + 1
 
+    def _places(self, name: str) -> Iterator[int]:
+        """Find the places in the string table that undefined symbols of a name may give."""
+        text = os.fsencode(name) + b"\0"
+        place = self.strings.find(text)
+        while place >= 0:
+            if place in self._undefined:
+                yield place
+            place = self.strings.find(text, place + 1)
+
     def references(self, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return where the linker puts the addresses of given undefined symbols: pairs of name and place.
 
         The file must be open.
         """
-        wanted = {self._undefined[name]: name for name in names if name in self._undefined}
+        wanted = {self._undefined[place]: name for name in names for place in self._places(name)}
         if not wanted:
             return []
         kinds = _MACHINES[os.uname().machine][1]
