@@ -16,7 +16,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 FRESH_IN_ONE_PROCESS = 200
@@ -53,26 +52,30 @@ def cycle(count: int, reuse: bool) -> list[int]:
     return curve
 
 
+def processor_seconds() -> float:
+    """Return the time that the child processes so far took, which depends little on what else runs."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def run(kind: str, count: int) -> tuple[list[list[int]], float, int]:
-    """Run cycles in child processes; returns their curves, the seconds of a cycle, and the crashes."""
-    curves, crashes, seconds = [], 0, 0.0
+    """Run cycles in child processes; returns their curves, processor seconds a cycle, and the crashes."""
+    curves, crashes, before = [], 0, processor_seconds()
     size = FRESH_IN_ONE_PROCESS if kind == "fresh" else count
     for first in range(0, count, size):
         command = [sys.executable, "-X", "faulthandler", __file__, "--child", kind]
-        begin = time.perf_counter()
         child = subprocess.run(
             [*command, "--count", str(min(size, count - first))],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
         )
-        seconds += time.perf_counter() - begin
         if child.returncode:
             crashes += 1
             print(f"{kind}: a process ended with {child.returncode}", file=sys.stderr)
         else:
             curves.append(json.loads(child.stdout))
-    return curves, seconds / count, crashes
+    return curves, (processor_seconds() - before) / count, crashes
 
 
 def row(count: int, curves: list[list[int]], seconds: float, crashes: int) -> tuple[list[str], float]:
