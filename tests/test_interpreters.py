@@ -297,6 +297,33 @@ def test_a_reused_one_remembers_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     interpreters.close(fresh)
 
 
+def test_one_with_a_half_imported_package_is_not_reused() -> None:
+    first = interpreters.create(reuse=True)
+    source = """
+        import sys
+
+        class Refusing:
+            def find_spec(self, name, path=None, target=None):
+                if name == "numpy.random":
+                    raise ImportError("on purpose")
+
+        sys.meta_path.insert(0, Refusing())
+        try:
+            import numpy
+            import numpy.random
+        except ImportError:
+            sys.modules.pop("numpy", None)  # as if NumPy's own import had failed
+        del sys.meta_path[0]
+    """
+    run(first, textwrap.dedent(source)).check()
+    number = first.id
+    interpreters.close(first)
+    second = interpreters.create(reuse=True)
+    assert second.id != number
+    run(second, "import numpy; assert numpy.dtypes is not None").check()
+    interpreters.close(second)
+
+
 def test_a_reused_one_keeps_its_numpy() -> None:
     first = interpreters.create(reuse=True)
     run(first, "import numpy as np; numpy_id = id(np.ndarray)").check()

@@ -133,6 +133,17 @@ def _users_own_modules() -> list[str]:
     return [name for top, names in packages.items() if top not in kept for name in names]
 
 
+def _half_imported() -> list[str]:
+    """Name the modules left of imports that failed: their package is gone, and would come without them.
+
+    A package that is imported again finds them, and does not get them as attributes (NumPy's `__getattr__`
+    then calls itself for ever).
+    """
+    return [
+        name for name in sys.modules if (package := name.rpartition(".")[0]) and package not in sys.modules
+    ]
+
+
 def _own_threads() -> list[str]:
     # Threads that only passed through (each run of this interpreter may come on another) are dummies.
     alien = threading._DummyThread, threading._MainThread  # type: ignore[attr-defined]
@@ -149,7 +160,8 @@ def clean() -> None:
     Raises
     ------
     RuntimeError
-        A thread that `threading` started here is still running; who parks looks for others before.
+        A thread that `threading` started here is still running; who parks looks for others before. Or an
+        import of an installed package failed half-way.
     """
     if threads := _own_threads():
         raise RuntimeError(f"threads are running: {', '.join(threads)}")
@@ -159,6 +171,8 @@ def clean() -> None:
         del main[name]
     for name in _users_own_modules():
         del sys.modules[name]
+    if left := _half_imported():
+        raise RuntimeError(f"left of imports that failed: {', '.join(left)}")
     sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
     sys.excepthook, sys.displayhook, sys.unraisablehook = (
         sys.__excepthook__,

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
 from typing import NamedTuple
@@ -153,7 +154,7 @@ def take(steps: list[Step], parts: list[str], failures: list[str]) -> None:
                 computation = textwrap.dedent(list(COMPUTATIONS.values())[value % len(COMPUTATIONS)])
                 interpreters.run(opened[number], f"import numpy as np\n{computation}", n=value).check()
         except BaseException as error:
-            failures.append(f"{step}: {error!r}\n{''.join(getattr(error, '__notes__', []))}")
+            failures.append(f"{step}:\n{''.join(traceback.format_exception(error))}")
             return
 
 
