@@ -15,6 +15,7 @@ CORE = "numpy._core.tests"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_what_passes_in_the_main_interpreter_passes_in_two_others_at_once() -> None:
     groups = [
         f"{CORE}.test_casting_unittests,{CORE}.test_regression,numpy.fft",
@@ -24,7 +25,7 @@ def test_what_passes_in_the_main_interpreter_passes_in_two_others_at_once() -> N
         [sys.executable, str(SCRIPT), "--at-once", *groups],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )

@@ -108,7 +108,7 @@ def test_a_buffer_under_an_array_is_free_when_the_map_has_ended(pool: Interprete
     results = pool.map(addresses, [(i, over) for i in range(TASKS)], buffersize=2)
     assert list(results) == [[pointer(over)]] * TASKS
     assert stats().lent - before.lent == 1
-    wait_until(lambda: stats().live == before.live)
+    wait_until(lambda: stats().live <= before.live)
     del over
     data.append(0)  # raises BufferError while anybody has it
 
@@ -228,5 +228,5 @@ def test_nothing_is_lent_when_a_map_has_ended(use: Callable[..., Any], buffersiz
     before = stats().live
     with InterpreterPool(1) as own:
         held = use(own, np.ones(LARGE), buffersize=buffersize)
-        wait_until(lambda: stats().live == before, "the return of what was lent")
+        wait_until(lambda: stats().live <= before, "the return of what was lent")
         del held
