@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import memchannel
-from channel_support import HANG
+from channel_support import HANG, run_script
 from interpreter_support import exists, value_of
 from memchannel import images, interpreters
 from memchannel.interpreters import Interpreter, run
@@ -298,30 +298,37 @@ def test_a_reused_one_remembers_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_one_with_a_half_imported_package_is_not_reused() -> None:
-    first = interpreters.create(reuse=True)
-    source = """
-        import sys
+    """In a process of its own: a parked one that has all of NumPy already would meet no error."""
+    run_script("""
+from memchannel import interpreters
 
-        class Refusing:
-            def find_spec(self, name, path=None, target=None):
-                if name == "numpy.random":
-                    raise ImportError("on purpose")
+HALF = '''
+import sys
 
-        sys.meta_path.insert(0, Refusing())
-        try:
-            import numpy
-            import numpy.random
-        except ImportError:
-            sys.modules.pop("numpy", None)  # as if NumPy's own import had failed
-        del sys.meta_path[0]
-    """
-    run(first, textwrap.dedent(source)).check()
-    number = first.id
-    interpreters.close(first)
-    second = interpreters.create(reuse=True)
-    assert second.id != number
-    run(second, "import numpy; assert numpy.dtypes is not None").check()
-    interpreters.close(second)
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy.random":
+            raise ImportError("on purpose")
+
+sys.meta_path.insert(0, Refusing())
+try:
+    import numpy
+    import numpy.random
+except ImportError:
+    sys.modules.pop("numpy", None)  # as if NumPy's own import had failed
+else:
+    raise AssertionError("nothing was refused")
+del sys.meta_path[0]
+'''
+first = interpreters.create(reuse=True)
+interpreters.run(first, HALF).check()
+number = first.id
+interpreters.close(first)
+second = interpreters.create(reuse=True)
+assert second.id != number
+interpreters.run(second, "import numpy; assert numpy.dtypes is not None").check()
+interpreters.close(second)
+""")
 
 
 def test_a_reused_one_keeps_its_numpy() -> None:
