@@ -67,6 +67,8 @@ class Statistics(NamedTuple):
     """Live blocks of memory that belong to no interpreter."""
     shared_bytes: int
     """Their bytes."""
+    descriptors: int
+    """Duplicated descriptors of files and sockets in messages that nobody received yet."""
 
 
 class Wait(NamedTuple):

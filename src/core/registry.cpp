@@ -23,9 +23,14 @@ std::uint64_t random_token() noexcept {
     return token;
 }
 
+// The only lock that is taken for a fork: it guards a list, for a few instructions at a time.
+void before_fork() { current.load(std::memory_order_acquire)->descriptors.lock(); }
+void after_fork() { current.load(std::memory_order_acquire)->descriptors.unlock(); }
+
 // In the child no other thread exists, and no lock of the parent may be touched: they start anew.
 void renew_in_child() {
     Registry* const parent = current.load(std::memory_order_relaxed);
+    parent->descriptors.close_all_in_child();
     detail::forget_spinners();
     current.store(new Registry(*current_host, parent->generation + 1), std::memory_order_relaxed);
 }
@@ -40,7 +45,7 @@ void start_registry(Host& host) {
     std::call_once(once, [&] {
         current_host = &host;
         current.store(new Registry(host, 1), std::memory_order_release);
-        pthread_atfork(nullptr, nullptr, renew_in_child);
+        pthread_atfork(before_fork, after_fork, renew_in_child);
     });
 }
 

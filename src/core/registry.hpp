@@ -7,6 +7,7 @@
 #include "blas_threads.hpp"
 #include "callbacks.hpp"
 #include "channel_table.hpp"
+#include "descriptor.hpp"
 #include "interrupt.hpp"
 #include "owner.hpp"
 #include "primitive.hpp"
@@ -21,6 +22,7 @@ struct Registry {
     WaiterList waiters;
     ChannelTable channels;
     PrimitiveTable primitives;
+    DescriptorTable descriptors;
     Spin completion_spin;  // one for all: each completion is awaited once
     InterruptTable interrupts;
     CallbackTable callbacks;

@@ -5,6 +5,7 @@
 #include "channel_types.hpp"
 #include "core/completion.hpp"
 #include "core/registry.hpp"
+#include "descriptor_type.hpp"
 #include "interrupt.hpp"
 #include "lendings.hpp"
 #include "parts.hpp"
@@ -277,8 +278,12 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
         result = call(worker, message);
         message.reset();  // the arguments go back before the result is known
         if (result) {
-            outcome = encode_task(worker.state, result.get(), worker.terms(), worker.lend_from);
+            std::vector<Ref> files;
+            LendTerms terms = worker.terms();
+            terms.moved = &files;
+            outcome = encode_task(worker.state, result.get(), terms, worker.lend_from);
             result = Ref();
+            close_forgotten(std::move(files));
             succeeded = true;
         }
     } catch (const PythonError&) {

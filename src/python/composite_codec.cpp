@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "channel_types.hpp"
+#include "descriptor_type.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
 #include "primitive_types.hpp"
@@ -51,6 +52,10 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
         prepare_to_travel(state, item);
         part.header.kind = PartKind::primitive;
         part.rider = Handle<Transferable>(Handle<Primitive>::share(primitive));
+    } else if (Descriptor* const descriptor = descriptor_of(state, item)) {
+        part.header.kind = PartKind::descriptor;
+        part.rider = Handle<Transferable>(Handle<Descriptor>::share(descriptor));
+        if (terms.moved) terms.moved->push_back(Ref::borrow(file_of(item)));
     } else if (is_description(item)) {
         part.header.kind = PartKind::array;
         part.lease = encode_elements(state, item, terms, sink);
@@ -92,6 +97,9 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
             auto& primitive = static_cast<Primitive&>(message.riders()[part.index].object());
             return primitive_object(state, Handle<Primitive>::share(&primitive));
         }
+        case PartKind::descriptor:
+            return received_descriptor(state, message,
+                                       static_cast<Descriptor&>(message.riders()[part.index].object()));
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
     throw PythonError();

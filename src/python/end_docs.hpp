@@ -120,7 +120,7 @@ coroutine
     Its result is what `recv` returns; it raises what `recv` raises.
 )";
 
-inline constexpr char send[] = R"(send($self, obj, timeout=None)
+inline constexpr char send[] = R"(send($self, obj, timeout=None, *, move=False)
 --
 
 Send an object, waiting for room.
@@ -135,6 +135,9 @@ obj : object
     lent, not copied: it stays in use until the receivers have dropped their views.
 timeout : float, optional
     Seconds to wait at most; 0 does not wait, None waits for ever.
+move : bool, optional
+    Of a Channel: close the open files and sockets in `obj` here once it was sent. Otherwise both sides have
+    them open.
 
 Raises
 ------

@@ -3,6 +3,7 @@
 
 #include "arguments.hpp"
 #include "core/registry.hpp"
+#include "descriptor_type.hpp"
 #include "end.hpp"
 #include "end_docs.hpp"
 #include "transfer.hpp"
@@ -28,8 +29,19 @@ Patience parse_patience(PyObject* timeout) {
     return patience;
 }
 
-Message encode_for(PyObject* self, Channel& channel, PyObject* object) {
-    return encode(state_of(self), codec_of(channel), object, terms_of(channel));
+Message encode_for(PyObject* self, Channel& channel, PyObject* object, std::vector<Ref>* moved = nullptr) {
+    LendTerms terms = terms_of(channel);
+    terms.moved = moved;
+    return encode(state_of(self), codec_of(channel), object, terms);
+}
+
+template <std::size_t Count>
+bool parse_move(const Channel& channel, const Arguments<Count>& arguments, std::size_t index) {
+    if (!arguments.truth(index)) return false;
+    if (codec_of(channel) == Codec::object) return true;
+    PyErr_Format(PyExc_TypeError, "move=True is for a Channel: a%s sends no files and sockets",
+                 codec_of(channel) == Codec::array ? "n ArrayChannel" : " MemChannel");
+    throw PythonError();
 }
 
 // ---- sending
@@ -37,10 +49,13 @@ Message encode_for(PyObject* self, Channel& channel, PyObject* object) {
 PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        const Arguments<2> arguments("send", {"obj", "timeout"}, 2, 1, values, given, keywords);
+        const Arguments<3> arguments("send", {"obj", "timeout", "move"}, 2, 1, values, given, keywords);
         const Patience patience = parse_patience(arguments[1]);
-        Message message = encode_for(self, channel, arguments[0]);
+        const bool move = parse_move(channel, arguments, 2);
+        std::vector<Ref> moved;
+        Message message = encode_for(self, channel, arguments[0], move ? &moved : nullptr);
         raise_unless_ok(self, send_message(channel, message, patience), Side::send);
+        close_moved(moved);
         Py_RETURN_NONE;
     });
 }

@@ -11,9 +11,9 @@ namespace memchannel {
 PyObject* stats(PyObject*, PyObject*) {
     const LeaseCounts leases = registry().owners.counts();
     const BlockCounts blocks = block_counts();
-    return Py_BuildValue("(nnnnnnnnnn)", leases.live, leases.lent, leases.returned, leases.abandoned,
+    return Py_BuildValue("(nnnnnnnnnnn)", leases.live, leases.lent, leases.returned, leases.abandoned,
                          leases.bytes_lent, registry().bytes_copied.load(), registry().channels.size(),
-                         registry().waiters.size(), blocks.live, blocks.bytes);
+                         registry().waiters.size(), blocks.live, blocks.bytes, registry().descriptors.size());
 }
 
 PyObject* lent_by(PyObject*, PyObject* interpreter) {

@@ -1,6 +1,8 @@
 // Python memory as core leases: a buffer or an object lent by this interpreter.
 #pragma once
 
+#include <vector>
+
 #include "core/lease.hpp"
 #include "errors.hpp"
 #include "lent_memory.hpp"
@@ -13,7 +15,8 @@ class Lendings;
 struct LendTerms {
     std::uint64_t channel;
     bool deferred;
-    Lendings* lendings = nullptr;  // where leases are found that cover the memory already, and added
+    Lendings* lendings = nullptr;       // where leases are found that cover the memory already, and added
+    std::vector<Ref>* moved = nullptr;  // takes the files and sockets whose descriptors travel
 };
 
 // What the memory of a view, an array or another object stands on.

@@ -7,6 +7,7 @@
 #include "callbacks.hpp"
 #include "channel_types.hpp"
 #include "completion_type.hpp"
+#include "descriptor_type.hpp"
 #include "end_docs.hpp"
 #include "exports.hpp"
 #include "fork.hpp"
@@ -40,6 +41,7 @@ int exec(PyObject* module) {
     if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;
     if (!add_primitive_types(module, state)) return -1;
+    if (!add_descriptor_type(module, state)) return -1;
     if (!add_arrow_batches_type(module, state)) return -1;
     if (!add_lendings_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;

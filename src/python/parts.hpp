@@ -11,7 +11,14 @@
 
 namespace memchannel {
 
-enum class PartKind : std::uint8_t { buffer = 1, array = 2, end = 3, view = 4, primitive = 5 };
+enum class PartKind : std::uint8_t {
+    buffer = 1,
+    array = 2,
+    end = 3,
+    view = 4,
+    primitive = 5,
+    descriptor = 8
+};
 
 // Where an encoder wants its header: called once, with the size, when nothing can fail any more but memory.
 using HeaderSink = std::function<std::byte*(std::size_t size)>;

@@ -20,6 +20,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.notifier_type);
     Py_VISIT(state.async_call_type);
     Py_VISIT(state.primitive_type);
+    Py_VISIT(state.descriptor_type);
     for (PyTypeObject* const type : state.primitive_types) Py_VISIT(type);
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
@@ -50,6 +51,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.notifier_type);
     Py_CLEAR(state.async_call_type);
     Py_CLEAR(state.primitive_type);
+    Py_CLEAR(state.descriptor_type);
     for (PyTypeObject*& type : state.primitive_types) Py_CLEAR(type);
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);

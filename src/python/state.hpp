@@ -27,6 +27,7 @@ struct ModuleState {
     PyTypeObject* notifier_type;
     PyTypeObject* async_call_type;
     PyTypeObject* primitive_type;
+    PyTypeObject* descriptor_type;
     PyTypeObject* primitive_types[primitive_kinds];  // by PrimitiveKind
     PyObject* errors;                                // the module memchannel.errors
     PyObject* to_readonly;                           // memoryview.toreadonly

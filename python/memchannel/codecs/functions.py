@@ -117,10 +117,17 @@ def by_reference(obj: Any) -> bool:
     return found is obj and _reachable(name)
 
 
+def _is_output(obj: object) -> bool:
+    """Whether this is where a task prints to, which is the worker's business."""
+    return obj is sys.stdout or obj is sys.stderr
+
+
 class _PlainPickler(object_codec._Pickler):
     """Gives up at the first thing that needs cloudpickle, so that plain objects do not import it."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if _is_output(obj):
+            raise _ByValueNeededError
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented and isinstance(obj, (types.FunctionType, type)) and not _plain(obj):
             raise _ByValueNeededError
@@ -144,6 +151,8 @@ def _by_value_pickler() -> type[object_codec._Pickler]:
 
     class ByValuePickler(object_codec._Pickler, cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
+            if _is_output(obj):
+                return NotImplemented  # cloudpickle's way: that of the other side
             reduced = object_codec._Pickler.reducer_override(self, obj)
             if reduced is not NotImplemented:
                 return reduced

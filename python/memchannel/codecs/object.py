@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memchannel import _core
+from memchannel.codecs import descriptors
 from memchannel.codecs.array import STRING_DTYPE, load_masked, masked_parts, reduce_dtype
 from memchannel.codecs.frames import reduce_polars
 
@@ -25,7 +26,7 @@ _PRIMITIVES = (
     *(_core.Lock, _core.RLock, _core.Semaphore, _core.BoundedSemaphore),
     *(_core.Event, _core.Condition, _core.Barrier, _core.Counter),
 )
-_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView))
+_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Descriptor))
 
 # What a decode in progress takes its items from; nested decodes stack.
 _current = threading.local()
@@ -98,6 +99,7 @@ class _Pickler(pickle.Pickler):
         self._array_types: Any = self._array_type or ()
         polars = sys.modules.get("polars")
         self._polars_types = (getattr(polars, "DataFrame", None), getattr(polars, "Series", None))
+        self._descriptor_kinds = descriptors.kinds()
         self._dtype_type: Any = getattr(numpy, "dtype", ())  # the base of all dtypes' types
 
     def reducer_override(self, obj: Any) -> Any:
@@ -112,6 +114,8 @@ class _Pickler(pickle.Pickler):
             return reduce_dtype(obj)
         if kind in _REFERRED:
             return self._refer(obj)
+        if issubclass(kind, self._descriptor_kinds):
+            return descriptors.reduce(obj)
         if kind is memoryview:
             raise pickle.PicklingError(
                 "a memoryview cannot be pickled: send it over a MemChannel, or as an array"
@@ -152,5 +156,8 @@ def loads(payload: bytes, items: list[Any]) -> object:
     _current.items = items
     try:
         return pickle.loads(payload, buffers=[item for item in items if type(item) is memoryview])
+    except BaseException:
+        descriptors.close_made(items)
+        raise
     finally:
         _current.items = outer
