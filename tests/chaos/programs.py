@@ -46,6 +46,20 @@ WEIGHTS = {
     "close end": 2,
     "poison": 1,
     "stats": 2,
+    "take": 4,
+    "let go": 4,
+    "take in": 5,
+    "contend": 3,
+    "contend in": 4,
+    "wait": 2,
+    "wait in": 4,
+    "signal waiters": 3,
+    "holder dies": 2,
+    "member dies": 2,
+    "send file": 6,
+    "send file from": 5,
+    "send lock": 2,
+    "close file": 3,
 }
 ENDINGS = ["fall", "exit", "raise", "_exit", "sigint"]
 CODES = {"fall": 0, "exit": 3, "raise": 1, "_exit": 4, "sigint": -2}

@@ -11,56 +11,13 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any
+
+import sharing  # adds its operations
+from registry import CHANNEL_ERRORS, MOST, OPERATIONS, OnPurposeError, State, operation
 
 import memchannel
 from memchannel import ArrayChannel, Channel, MemChannel, interpreters
-
-MOST = 8
-CHANNEL_ERRORS = (
-    memchannel.ClosedChannelError,
-    memchannel.BrokenChannelError,
-    memchannel.EndOfChannel,
-    memchannel.PoisonedChannelError,
-    TimeoutError,
-)
-
-
-class OnPurposeError(Exception):
-    """How a program ends that ends by an exception."""
-
-
-class State:
-    """What the steps work on."""
-
-    def __init__(self) -> None:
-        self.others: list[interpreters.Interpreter] = []
-        self.channels: list[Any] = [MemChannel(), MemChannel(release="deferred"), Channel()]
-        self.views: list[Any] = []
-        self.threads: list[threading.Thread] = []
-        self.forced = False
-        self.handled = 0
-
-    def other(self, number: int) -> interpreters.Interpreter | None:
-        return self.others[number % len(self.others)] if self.others else None
-
-    def channel(self, number: int) -> Any:
-        return self.channels[number % len(self.channels)]
-
-    def view(self, number: int) -> Any:
-        return self.views[number % len(self.views)] if self.views else None
-
-
-OPERATIONS: dict[str, Callable[[State, int, int], None]] = {}
-
-
-def operation(name: str) -> Callable[[Callable[[State, int, int], None]], Callable[[State, int, int], None]]:
-    def register(function: Callable[[State, int, int], None]) -> Callable[[State, int, int], None]:
-        OPERATIONS[name] = function
-        return function
-
-    return register
 
 
 @operation("create")
@@ -97,7 +54,7 @@ except (ValueError, OSError, RuntimeError, ImportError):
 
 @operation("receive")
 def _receive(state: State, a: int, b: int) -> None:
-    if (got := state.channel(a).recv_nowait()) is not None:
+    if (got := state.channel(a).recv_nowait()) is not None and not sharing.keep(state, got):
         state.views.append(got)
 
 
@@ -270,12 +227,14 @@ def _stats(state: State, a: int, b: int) -> None:
 
 def settle(state: State) -> None:
     """Everything that this interpreter holds goes, and the account must say so."""
+    sharing.finish_waits(state)
     for thread in state.threads:
         thread.join()
     now = memchannel.stats()
     assert now.lent >= now.returned, now
     if not state.forced:
         assert now.abandoned == 0, now
+    sharing.check_descriptors(state)
 
 
 def end(state: State, how: str) -> None:
