@@ -1,0 +1,250 @@
+"""Locks: what one costs alone, how soon it changes hands, and whether anybody starves.
+
+The other side of a hand-over is an interpreter of its own for memchannel, a thread for `threading.Lock`, and
+a thread of the same core without Python for the bare figure (tests/core/bench_primitives.cpp, built for the
+occasion).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import Benchmark, per_operation
+
+from memchannel import Channel, Counter, Event, Lock, RLock, Semaphore, interpreters
+
+bench = Benchmark("primitives", __doc__)
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+@functools.cache
+def bare_program() -> Path:
+    """Build the core's own benchmark, without Python, as it is built for users."""
+    build = CHECKOUT / "build" / "bench"
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DMEMCHANNEL_PYTHON=OFF", "-DMEMCHANNEL_TESTS=ON"]
+    configure = ["cmake", "-S", str(CHECKOUT), "-B", str(build), "-Wno-dev", "--log-level=WARNING", *options]
+    make = ["cmake", "--build", str(build), "--target", "bench_primitives"]
+    for command in (configure, make):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return build / "bench_primitives"
+
+
+def bare(what: str, amount: float, *more: int) -> float:
+    """Measure the core without Python."""
+    command = [str(bare_program()), what, str(amount), *map(str, more)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@contextlib.contextmanager
+def others(members: int, source: str, **shared: Any) -> Iterator[None]:
+    """Run a program in some interpreters beside us, each with its number as `number`."""
+    made = [interpreters.create(packages=None) for _ in range(members)]
+    threads = [
+        threading.Thread(
+            target=lambda other, number: interpreters.run(
+                other, source, shared={**shared, "number": number}
+            ).check(),
+            args=(other, number),
+        )
+        for number, other in enumerate(made)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+        for other in made:
+            interpreters.close(other, timeout=60)
+
+
+# ---- alone
+
+
+def acquire_and_release(lock: Any, count: int) -> float:
+    """Return the seconds of one acquire and release."""
+
+    def turn() -> None:
+        acquire()
+        release()
+
+    acquire, release = lock.acquire, lock.release
+    return per_operation(turn, count)
+
+
+def with_statement(lock: Any, count: int) -> float:
+    """Return the seconds of one with statement."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        with lock:
+            pass
+    return (time.perf_counter() - begin) / count
+
+
+@bench.scenario
+def uncontended() -> None:
+    """Take and release what nobody else wants."""
+    count = bench.scaled(200_000, 20_000)
+    pairs: list[tuple[str, Any, Any]] = [
+        ("Lock", Lock(), threading.Lock()),
+        ("RLock", RLock(), threading.RLock()),
+        ("Semaphore", Semaphore(), threading.Semaphore()),
+    ]
+    for name, ours, theirs in pairs:
+        for how in (acquire_and_release, with_statement):
+            sides = {"memchannel": lambda: how(ours, count), "threading": lambda: how(theirs, count)}  # noqa: B023
+            reach = 2.0 if name == "Lock" else None
+            title = f"{name}, {how.__name__.replace('_', ' ')}"
+            bench.compare(title, sides, against="threading", reach=reach)
+    bench.compare("Lock without Python", {"core": lambda: bare("contended", 0.2)})
+
+
+# ---- hand-over
+
+ECHO = """
+def echo(there, back, count, rounds):
+    for _ in range(rounds):
+        for _ in range(count):
+            there.acquire()
+            back.release()
+echo(there, back, count, rounds)
+"""
+
+
+def round_trips(there: Any, back: Any, count: int) -> float:
+    """Wake the other side and wait for it; returns the seconds of one hand-over."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        there.release()
+        back.acquire()
+    return (time.perf_counter() - begin) / (2 * count)
+
+
+def thread_handoff(count: int) -> float:
+    """Measure threading.Lock between two threads of one interpreter."""
+    there, back = threading.Lock(), threading.Lock()
+    there.acquire()
+    back.acquire()
+    scope = {"there": there, "back": back, "count": count, "rounds": 1}
+    thread = threading.Thread(target=exec, args=(ECHO, scope))
+    thread.start()
+    seconds = round_trips(there, back, count)
+    thread.join()
+    return seconds
+
+
+@bench.scenario
+def handoff() -> None:
+    """Two interpreters wake each other in turn."""
+    count = bench.scaled(50_000, 5_000)
+    there, back = Lock(), Lock()
+    there.acquire()
+    back.acquire()
+    shared = {"there": there, "back": back, "count": count, "rounds": bench.repeats}
+    with others(1, ECHO, **shared):
+        sides = {
+            "two interpreters": lambda: round_trips(there, back, count),
+            "bare C++": lambda: bare("handoff", count),
+            "threading, two threads": lambda: thread_handoff(count // 10),
+        }
+        bench.compare("hand-over of a Lock", sides, against="bare C++", reach=2.0)
+
+
+# ---- many
+
+TAKE = """
+def take(lock, stop):
+    turns = 0
+    while not stop.is_set():
+        for _ in range(100):
+            with lock:
+                pass
+        turns += 100
+    return turns
+done.send(take(lock, stop))
+"""
+
+
+def interpreters_take(takers: int, seconds: float) -> float:
+    """Let interpreters take one lock in a loop for some time; returns the seconds of one turn."""
+    lock, stop, done = Lock(), Event(), Channel[int]()
+    with others(takers, TAKE, lock=lock, stop=stop, done=done):
+        begin = time.monotonic()
+        time.sleep(seconds)
+        stop.set()
+        passed = time.monotonic() - begin
+        turns = sum(done.recv() for _ in range(takers))
+    return passed / max(turns, 1)
+
+
+@bench.scenario
+def contended() -> None:
+    """Everybody takes the same lock in a loop: how long a turn takes, most of them by who had the last one."""
+    seconds = 0.2 if bench.quick else 2.0
+    for takers in (1, 2, 4):
+        sides = {
+            "interpreters": lambda: interpreters_take(takers, seconds),  # noqa: B023
+            "bare C++": lambda: bare("contended", seconds, takers),  # noqa: B023
+        }
+        bench.compare(f"{takers} takers of one Lock", sides, against="bare C++")
+
+
+# ---- fairness
+
+SHARE = """
+import time
+def share(lock, turns, stop, hold):
+    longest = 0.0
+    while not stop.is_set():
+        begin = time.monotonic()
+        with lock:
+            waited = time.monotonic() - begin
+            end = begin + waited + hold
+            while time.monotonic() < end:
+                pass
+        turns.add(1)
+        if waited > longest:
+            longest = waited
+    return longest
+waits.send(share(lock, turns[number], stop, hold))
+"""
+
+
+@bench.scenario
+def fairness() -> None:
+    """Count everybody's turns while all want the lock all the time: the least share over the greatest."""
+    seconds = bench.scaled(5, 1)
+    for takers in (2, 4, 8):
+        for hold in (0.0, 0.000_1):
+            shares, longest, total = [], [], 0
+            for _ in range(min(3, bench.repeats)):
+                lock, stop, waits = Lock(), Event(), Channel[float]()
+                turns = [Counter() for _ in range(takers)]
+                with others(takers, SHARE, lock=lock, stop=stop, turns=turns, hold=hold, waits=waits):
+                    time.sleep(seconds)
+                    stop.set()
+                    longest += [waits.recv() for _ in range(takers)]
+                counts = [one.value for one in turns]
+                shares.append(min(counts) / max(counts))
+                total += sum(counts)
+            title = f"{takers} takers, lock held {hold * 1e6:.0f} us"
+            bench.record(title, "least share / greatest", statistics.median(shares), "", turns=total)
+            bench.record(title, "longest wait", max(longest))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    bench.main()
