@@ -192,7 +192,7 @@ def interpreters_take(takers: int, seconds: float) -> float:
 
 @bench.scenario
 def contended() -> None:
-    """Everybody takes the same lock in a loop: how long a turn takes, most of them by who had the last one."""
+    """Everybody takes the same lock in a loop: how long a turn takes, mostly of who had the last one, too."""
     seconds = 0.2 if bench.quick else 2.0
     for takers in (1, 2, 4):
         sides = {
