@@ -563,3 +563,19 @@ def test_after_a_fork_they_are_the_parents(neighbour: Neighbour) -> None:
     )
     assert out.count("belongs to the parent process") == 3
     wait_until(lambda: neighbour.do("1") == 1)
+
+
+def test_a_parked_interpreter_holds_no_lock() -> None:
+    """It counts as closed, and a pool's worker is parked at the end of the pool."""
+    lock = Lock()
+    other = interpreters.create(packages=None, reuse=True)
+    interpreters.run(other, "lock.acquire()", lock=lock).check()
+    interpreters.close(other)
+    with pytest.raises(memchannel.AbandonedLockError, match=f"interpreter {other.id} ended"):
+        lock.acquire(timeout=20)
+    again = interpreters.create(packages=None, reuse=True)
+    assert again.id == other.id
+    interpreters.run(again, "with lock: pass", lock=lock).check()
+    assert lock.acquire(timeout=20)
+    lock.release()
+    again.close()

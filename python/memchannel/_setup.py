@@ -153,8 +153,9 @@ def _own_threads() -> list[str]:
 def clean() -> None:
     """Forget what was run here, so that the interpreter is as good as new.
 
-    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, hooks and streams
-    of `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with
+    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, locks that it
+    holds (who wants them is told, as if it had ended), hooks and streams of `sys`, warnings filters, garbage.
+    Modules of the standard library and of installed packages stay, with
     what they remember: they are what makes a reused interpreter cheap.
 
     Raises
@@ -166,6 +167,7 @@ def clean() -> None:
     if threads := _own_threads():
         raise RuntimeError(f"threads are running: {', '.join(threads)}")
     _core._forget_callbacks()
+    _core._abandon_locks()
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:
         del main[name]

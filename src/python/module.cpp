@@ -70,6 +70,7 @@ PyMethodDef methods[] = {
     {"_open_end", as_function(open_end), METH_FASTCALL, nullptr},
     {"_open_primitive", as_function(open_primitive), METH_FASTCALL, nullptr},
     {"_holder", holder_of, METH_O, nullptr},
+    {"_abandon_locks", abandon_locks, METH_NOARGS, nullptr},
     {"_dlpack", as_function(export_dlpack), METH_FASTCALL, nullptr},
     {"_arrow_array", as_function(export_arrow), METH_FASTCALL, nullptr},
     {"_arrow_batches", as_function(arrow_batches), METH_FASTCALL, nullptr},

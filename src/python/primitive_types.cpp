@@ -261,6 +261,14 @@ PyObject* open_primitive(PyObject* module, PyObject* const* values, Py_ssize_t g
     });
 }
 
+PyObject* abandon_locks(PyObject*, PyObject*) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        for (const Handle<Primitive>& one : registry().primitives.all())
+            one->end_interpreter(this_interpreter());
+        Py_RETURN_NONE;
+    });
+}
+
 PyObject* holder_of(PyObject*, PyObject* id) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Handle<Primitive> found = find_primitive(id);

@@ -16,6 +16,8 @@ void prepare_to_travel(ModuleState& state, PyObject* object);
 // Module functions.
 // _open_primitive(id, process) -> the primitive with that id
 PyObject* open_primitive(PyObject* module, PyObject* const* values, Py_ssize_t given);
+// _abandon_locks(): what this interpreter holds is free, as if it had ended; none of its threads may wait
+PyObject* abandon_locks(PyObject* module, PyObject*);
 // _holder(id) -> (interpreter, native id of the thread) that hold the lock with this id, or None
 PyObject* holder_of(PyObject* module, PyObject* id);
 
