@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import Benchmark, per_operation
 
-from memchannel import Channel, Counter, Event, Lock, RLock, Semaphore, interpreters
+from memchannel import Barrier, Channel, Counter, Event, Lock, RLock, Semaphore, interpreters
 
 bench = Benchmark("primitives", __doc__)
 
@@ -174,14 +174,16 @@ def take(lock, stop):
                 pass
         turns += 100
     return turns
+start.wait()
 done.send(take(lock, stop))
 """
 
 
 def interpreters_take(takers: int, seconds: float) -> float:
     """Let interpreters take one lock in a loop for some time; returns the seconds of one turn."""
-    lock, stop, done = Lock(), Event(), Channel[int]()
-    with others(takers, TAKE, lock=lock, stop=stop, done=done):
+    lock, stop, done, start = Lock(), Event(), Channel[int](), Barrier(takers + 1)
+    with others(takers, TAKE, lock=lock, stop=stop, done=done, start=start):
+        start.wait()
         begin = time.monotonic()
         time.sleep(seconds)
         stop.set()
@@ -219,6 +221,7 @@ def share(lock, turns, stop, hold):
         if waited > longest:
             longest = waited
     return longest
+start.wait()
 waits.send(share(lock, turns[number], stop, hold))
 """
 
@@ -232,8 +235,10 @@ def fairness() -> None:
             shares, longest, total = [], [], 0
             for _ in range(min(3, bench.repeats)):
                 lock, stop, waits = Lock(), Event(), Channel[float]()
-                turns = [Counter() for _ in range(takers)]
-                with others(takers, SHARE, lock=lock, stop=stop, turns=turns, hold=hold, waits=waits):
+                turns, start = [Counter() for _ in range(takers)], Barrier(takers + 1)
+                shared = {"lock": lock, "stop": stop, "turns": turns, "waits": waits, "start": start}
+                with others(takers, SHARE, hold=hold, **shared):
+                    start.wait()
                     time.sleep(seconds)
                     stop.set()
                     longest += [waits.recv() for _ in range(takers)]

@@ -89,7 +89,16 @@ def run(program: Program) -> Outcome:
     worker = Path(__file__).with_name("worker.py")
     try:
         done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", str(worker), json.dumps(program)],
+            # Programs drop open files; debug builds say so of interpreters that end, whatever their filters.
+            [
+                sys.executable,
+                "-W",
+                "ignore::ResourceWarning",
+                "-X",
+                "faulthandler",
+                str(worker),
+                json.dumps(program),
+            ],
             capture_output=True,
             text=True,
             timeout=LIMIT,
