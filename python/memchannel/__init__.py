@@ -31,6 +31,7 @@ from memchannel._core import (
     Semaphore,
     SendChannel,
     SharedBuffer,
+    StringView,
     __version__,
     select,
 )
@@ -44,6 +45,7 @@ from memchannel.errors import (
     RemoteError,
 )
 from memchannel.memory import array, empty, zeros
+from memchannel.sharing import register
 from memchannel.statistics import dump_waits, stats
 
 if _TYPE_CHECKING:
@@ -78,12 +80,14 @@ __all__ = [
     "Semaphore",
     "SendChannel",
     "SharedBuffer",
+    "StringView",
     "__version__",
     "array",
     "create_channel",
     "dump_waits",
     "empty",
     "list_all_channels",
+    "register",
     "select",
     "stats",
     "zeros",

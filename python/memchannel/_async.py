@@ -156,7 +156,7 @@ async def _settled(call: _core.AsyncCall, loop: asyncio.AbstractEventLoop, state
         raise
 
 
-async def _completed(end: _core._End, *arguments: object, options: tuple[bool, ...] = ()) -> Any:
+async def _completed(end: _core._End, *arguments: Any, options: tuple[bool, ...] = ()) -> Any:
     loop = asyncio.get_running_loop()
     state = _state_of(loop)
     call = _core.AsyncCall(end, state.notifier, *arguments)
@@ -198,8 +198,8 @@ async def next_async(end: _core.RecvChannel[Any]) -> Any:
         raise StopAsyncIteration from None
 
 
-async def send_async(end: _core.SendChannel[Any], obj: object) -> None:
+async def send_async(end: _core.SendChannel[Any], obj: object, by_value: bool) -> None:
     """Send an object."""
     if _time_to_see():
         await _give_way()
-    await _completed(end, obj)
+    await _completed(end, obj, by_value)

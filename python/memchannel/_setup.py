@@ -14,7 +14,7 @@ import warnings
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from memchannel import _core
+from memchannel import _core, sharing
 
 __all__ = ["Settings", "clean", "current_settings", "release_import_locks", "set_up"]
 
@@ -32,6 +32,7 @@ class Settings(NamedTuple):
     recursion_limit: int
     switch_interval: float
     int_max_str_digits: int
+    registered: sharing.Inherited
 
 
 def _is_str(entry: object) -> bool:
@@ -48,6 +49,7 @@ def current_settings() -> Settings:
         sys.getrecursionlimit(),
         sys.getswitchinterval(),
         sys.get_int_max_str_digits(),
+        sharing.bequest(),
     )
 
 
@@ -61,6 +63,7 @@ def set_up(settings: Settings, packages: tuple[str, ...]) -> None:
     sys.setswitchinterval(settings.switch_interval)
     sys.set_int_max_str_digits(settings.int_max_str_digits)
     _adopt_environment(settings.environment)
+    sharing.inherit(settings.registered)
     if not _fresh_modules:
         _fresh_modules = frozenset(sys.modules)
         _fresh_filters = list(warnings.filters)
@@ -153,9 +156,9 @@ def _own_threads() -> list[str]:
 def clean() -> None:
     """Forget what was run here, so that the interpreter is as good as new.
 
-    Forgotten are names of ``__main__``, users' own modules, calls queued by ``call_soon``, locks that it
-    holds (who wants them is told, as if it had ended), hooks and streams of `sys`, warnings filters, garbage.
-    Modules of the standard library and of installed packages stay, with
+    Forgotten are names of ``__main__``, users' own modules and the types that they registered, calls queued
+    by ``call_soon``, locks that it holds (who wants them is told, as if it had ended), hooks and streams of
+    `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with
     what they remember: they are what makes a reused interpreter cheap.
 
     Raises
@@ -171,10 +174,12 @@ def clean() -> None:
     main = vars(sys.modules["__main__"])
     for name in [name for name in main if not (name.startswith("__") and name.endswith("__"))]:
         del main[name]
-    for name in _users_own_modules():
+    users_own = _users_own_modules()
+    for name in users_own:
         del sys.modules[name]
     if left := _half_imported():
         raise RuntimeError(f"left of imports that failed: {', '.join(left)}")
+    sharing.forget({"__main__", "__mp_main__", *users_own})
     sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
     sys.excepthook, sys.displayhook, sys.unraisablehook = (
         sys.__excepthook__,

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from memchannel.codecs.functions import pickle_by_value
+from memchannel import sharing
+from memchannel.codecs import object as object_codec
+from memchannel.codecs.functions import dumps_by_value, pickle_by_value
 from memchannel.errors import RemoteError, RemoteTraceback
 
 __all__ = ["ExceptionSnapshot", "restore", "snapshot"]
@@ -110,6 +112,32 @@ def _pickled(exc: BaseException) -> bytes | None:
     return _attempt(pickle_by_value, exc, lambda _: None)
 
 
+def pack(
+    exc: BaseException, lend_from: int, known: sharing.Known
+) -> tuple[ExceptionSnapshot, bytes | None, list[Any]]:
+    """Take an exception that is part of what is sent: a snapshot, the exception pickled, and items of that.
+
+    What it holds is lent, as by `memchannel.codecs.object.dumps`. What cannot be pickled is not there, and
+    none of the rest fails for it.
+    """
+
+    def dump(subject: BaseException) -> tuple[bytes | None, list[Any]]:
+        return dumps_by_value(subject, lend_from, known=known, plain_exceptions=True)
+
+    payload, items = _attempt(dump, exc, lambda _: (None, []))
+    return _snapshot(exc, {}, pickled=False), payload, items
+
+
+def unpack(taken: ExceptionSnapshot, payload: bytes | None, items: list[Any]) -> BaseException:
+    """Make the exception that `pack` took, as `restore` does."""
+
+    def load(data: bytes) -> object:
+        return object_codec.loads(data, items)
+
+    made = None if payload is None else _attempt(load, payload, lambda _: None)
+    return restore(taken, made if isinstance(made, BaseException) else None)
+
+
 def snapshot(exc: BaseException) -> ExceptionSnapshot:
     """Take what another interpreter needs to know of an exception; never fails for what the exception holds.
 
@@ -118,7 +146,9 @@ def snapshot(exc: BaseException) -> ExceptionSnapshot:
     return _snapshot(exc, {})
 
 
-def _snapshot(exc: BaseException, taken: dict[int, ExceptionSnapshot | None]) -> ExceptionSnapshot:
+def _snapshot(
+    exc: BaseException, taken: dict[int, ExceptionSnapshot | None], pickled: bool = True
+) -> ExceptionSnapshot:
     taken[id(exc)] = None
 
     def linked(other: BaseException | None) -> ExceptionSnapshot | None:
@@ -138,26 +168,26 @@ def _snapshot(exc: BaseException, taken: dict[int, ExceptionSnapshot | None]) ->
         cause=linked(exc.__cause__),
         context=linked(context),
         exceptions=tuple(filter(None, map(linked, members))),
-        pickled=_pickled(exc),
+        pickled=_pickled(exc) if pickled else None,
     )
     taken[id(exc)] = result
     return result
 
 
-def restore(taken: ExceptionSnapshot) -> BaseException:
+def restore(taken: ExceptionSnapshot, made: BaseException | None = None) -> BaseException:
     """Make the exception again, to be raised here.
 
     Its ``__cause__`` is a `RemoteTraceback` with the text of the other side; what it was raised from there is
     its ``__context__``. An exception that cannot be made again is a `RemoteError` with the same text, a group
-    with such members is a group of what could be made.
+    with such members is a group of what could be made. `made` is the exception itself, if it is there.
     """
-    exc = _rebuilt(taken)
+    exc = _rebuilt(taken, made)
     exc.__cause__ = RemoteTraceback(taken.formatted)
     return exc
 
 
-def _rebuilt(taken: ExceptionSnapshot) -> BaseException:
-    exc = _unpickled(taken)
+def _rebuilt(taken: ExceptionSnapshot, made: BaseException | None = None) -> BaseException:
+    exc = _unpickled(taken) if made is None else made
     if exc is None and taken.exceptions and taken.type_name in ("ExceptionGroup", "BaseExceptionGroup"):
         exc = BaseExceptionGroup(taken.message, [_rebuilt(member) for member in taken.exceptions])
         _add_notes(exc, taken)

@@ -5,6 +5,7 @@
 #include "core/registry.hpp"
 #include "end.hpp"
 #include "module.hpp"
+#include "share.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -74,6 +75,7 @@ struct Call {
     const Handle<Channel> channel;
     const Side side;
     Message message;  // to be sent, or received
+    Tickets tickets;  // of what is to be sent
     RecvEntry recv_entry;
     SendEntry send_entry;
     Entry& entry() noexcept {
@@ -107,6 +109,7 @@ bool give_up(Call& call) noexcept {
         call.channel->withdraw(call.entry());
         sent = call.side == Side::send && call.waiter->settlement().status == Status::ok;
         call.waiter.reset();
+        if (sent) call.tickets.sent();
     }
     call.message.reset();
     call.send_entry.message.reset();
@@ -114,22 +117,28 @@ bool give_up(Call& call) noexcept {
 }
 
 PyObject* call_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-    static const char* const names[] = {"end", "notifier", "obj", nullptr};
+    static const char* const names[] = {"end", "notifier", "obj", "by_value", nullptr};
     PyObject* module = PyType_GetModuleByDef(type, &core_module);
     if (!module) return nullptr;
     ModuleState& state = state_of_module(module);
     PyObject* end;
     PyObject* notifier;
     PyObject* object = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!|O", const_cast<char**>(names), state.end_type,
-                                     &end, state.notifier_type, &notifier, &object)) {
+    int by_value = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!|Op", const_cast<char**>(names),
+                                     state.end_type, &end, state.notifier_type, &notifier, &object,
+                                     &by_value)) {
         return nullptr;
     }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(end);
         auto call =
             std::make_unique<Call>(Handle<Channel>::share(&channel), object ? Side::send : Side::recv);
-        if (object) call->message = encode(state, codec_of(channel), object, terms_of(channel));
+        if (object) {
+            LendTerms terms = terms_of(channel);
+            terms.tickets = &call->tickets;
+            call->message = encode(state, codec_of(channel), object, terms, by_value != 0);
+        }
         Ref self = Ref::steal(type->tp_alloc(type, 0));
         if (!self) return nullptr;
         CallObject& fields = call_fields(self.get());
@@ -226,6 +235,7 @@ PyObject* call_finish(PyObject* self, PyObject* const* values, Py_ssize_t given,
         if (status == Status::retry) return Py_NewRef(self);
         if (status != Status::ok) give_up(call);
         raise_unless_ok(fields.end, status, call.side);
+        call.tickets.sent();
         if (call.side == Side::send) Py_RETURN_NONE;
         return deliver(*fields.state, *call.channel, std::move(call.message), options).release();
     });
@@ -287,9 +297,8 @@ PyType_Slot call_slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(call_traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(call_clear)},
     {Py_tp_methods, call_methods},
-    {Py_tp_doc,
-     const_cast<char*>(
-         "AsyncCall(end, notifier, obj=<to receive>)\n--\n\nA send or receive that waits in an event loop.")},
+    {Py_tp_doc, const_cast<char*>("AsyncCall(end, notifier, obj=<to receive>, by_value=False)\n--\n\nA send "
+                                  "or receive that waits in an event loop.")},
     {0, nullptr},
 };
 

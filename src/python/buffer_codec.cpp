@@ -106,8 +106,8 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
         PyErr_Format(
             PyExc_TypeError,
             "a MemChannel cannot send %.200s: it exports no buffer, as bytes, bytearray, array.array, "
-            "mmap and arrays do; use a memchannel.Channel for other objects%s",
-            Py_TYPE(object)->tp_name, PyUnicode_Check(object) ? ", or send text.encode()" : "");
+            "mmap and arrays do, and is no str; use a memchannel.Channel for other objects",
+            Py_TYPE(object)->tp_name);
     } else if (numpy && numpy->is_array(object)) {
         // The buffer protocol has no letter for datetime64, bfloat16, ...
         // (numpy/_core/src/multiarray/buffer.c)
@@ -156,7 +156,8 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
 
     const Touched touched = touched_bytes(buffer->ndim, shape, strides, buffer->itemsize);
     check_mapped(state, ground, static_cast<const char*>(buffer->buf) + touched.low, touched.size());
-    if (ground.lease) return LeaseRef::share(ground.lease);
+    // The owner of received memory does not know who else wants to be told of its return: lent once more.
+    if (ground.lease && !terms.ticket) return LeaseRef::share(ground.lease);
     return lend_buffer(state, buffer, terms);
 }
 

@@ -2,6 +2,7 @@
 
 #include "numpy_abi.hpp"
 #include "parts.hpp"
+#include "string_view.hpp"
 #include "view.hpp"
 
 namespace memchannel {
@@ -74,9 +75,19 @@ Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms
                    object, terms, lend_from);
 }
 
-Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms) {
+Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms, bool by_value) {
+    if (by_value) {
+        if (codec == Codec::object) return encode_task(state, object, terms, 0);
+        PyErr_SetString(PyExc_TypeError, "by_value=True is for a Channel: other channels carry no functions");
+        throw PythonError();
+    }
     switch (codec) {
         case Codec::buffer:
+            if (is_text(object)) {
+                return one_part(MessageKind::text, [&](const HeaderSink& sink) {
+                    return encode_text(state, object, terms, sink);
+                });
+            }
             return one_part(MessageKind::buffer, [&](const HeaderSink& sink) {
                 return encode_buffer(state, object, terms, sink);
             });
@@ -99,6 +110,8 @@ Ref decode(ModuleState& state, const Message& message, const RecvOptions& option
             return decode_composite(state, message, options);
         case MessageKind::simple:
             return decode_simple(message);
+        case MessageKind::text:
+            return decode_text(state, message.header().data(), message.take_lease(0));
     }
     PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
     throw PythonError();

@@ -9,7 +9,7 @@ namespace memchannel {
 
 enum class Codec : std::uint8_t { buffer = 1, array = 2, object = 3 };
 
-enum class MessageKind : std::uint8_t { buffer = 1, array = 2, composite = 3, simple = 4 };
+enum class MessageKind : std::uint8_t { buffer = 1, array = 2, composite = 3, simple = 4, text = 5 };
 
 struct RecvOptions {
     bool copy = false;     // arrays: an own, writable one
@@ -22,7 +22,9 @@ struct RecvOptions {
 struct Undeliverable : PythonError {};
 
 // Throw PythonError or std::bad_alloc; the object and its memory are as before then.
-Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms);
+// `by_value`: functions and classes that the other side cannot import travel as they are; objects only.
+Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms,
+               bool by_value = false);
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
 
 // The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message

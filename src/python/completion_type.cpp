@@ -9,6 +9,7 @@
 #include "interrupt.hpp"
 #include "lendings.hpp"
 #include "parts.hpp"
+#include "share.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -304,14 +305,18 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
         Channel& channel = channel_argument(state, arguments[0]);
         const Py_ssize_t lend_from = PyLong_AsSsize_t(arguments[2]);
         if (lend_from == -1 && PyErr_Occurred()) return nullptr;
-        const LendTerms terms{channel.id(), true, lendings_of(state, arguments[3])};
+        Tickets tickets;
+        const LendTerms terms{channel.id(), true, lendings_of(state, arguments[3]), &tickets};
         Message message = encode_task(state, arguments[1], terms, lend_from);
         Handle<Completion> completion = Completion::make();
         // The object first: once sent, the task runs whatever fails here.
         Ref object = completion_object(state, completion);
         message.add_rider(Handle<Transferable>(std::move(completion)), Side::none);
         const Status status = channel.try_send(current_interpreter(), message);
-        if (status == Status::ok) return object.release();
+        if (status == Status::ok) {
+            tickets.sent();
+            return object.release();
+        }
         raise_status(state, status == Status::full ? Status::timeout : status, channel, Side::send);
         return nullptr;
     });

@@ -7,6 +7,8 @@
 #include "numpy_abi.hpp"
 #include "parts.hpp"
 #include "primitive_types.hpp"
+#include "share.hpp"
+#include "string_view.hpp"
 #include "view.hpp"
 
 namespace memchannel {
@@ -37,7 +39,7 @@ struct Part {
     Handle<Transferable> rider;
 };
 
-Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
+Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms, Tickets& tickets) {
     Part part;
     const HeaderSink sink = [&part](std::size_t size) {
         part.bytes.resize(size);
@@ -56,6 +58,15 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms) {
         part.header.kind = PartKind::descriptor;
         part.rider = Handle<Transferable>(Handle<Descriptor>::share(descriptor));
         if (terms.moved) terms.moved->push_back(Ref::borrow(file_of(item)));
+    } else if (is_string_view(item)) {
+        part.header.kind = PartKind::text;
+        part.lease = encode_text(state, item, terms, sink);
+    } else if (const Share share = share_of(item)) {
+        part.header.kind = PartKind::share;
+        if (share.ticket) tickets.add(share.ticket);
+        LendTerms own = terms;
+        own.ticket = share.ticket;
+        part.lease = encode_buffer(state, share.buffer, own, sink);
     } else if (is_description(item)) {
         part.header.kind = PartKind::array;
         part.lease = encode_elements(state, item, terms, sink);
@@ -88,6 +99,10 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
         }
         case PartKind::view:
             return make_view(state, decode_buffer(state, at, message.take_lease(part.index)));
+        case PartKind::share:
+            return make_view(state, decode_buffer(state, at, message.take_lease(part.index)), Drop::quiet);
+        case PartKind::text:
+            return decode_text(state, at, message.take_lease(part.index));
         case PartKind::end: {
             const Rider& rider = message.riders()[part.index];
             auto& channel = static_cast<Channel&>(rider.object());
@@ -109,12 +124,14 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
 
 Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, PyObject* items,
                          const LendTerms& terms) {
+    Tickets own_tickets;
+    Tickets& tickets = terms.tickets ? *terms.tickets : own_tickets;
     std::vector<Part> parts;
     const Py_ssize_t count = PyList_GET_SIZE(items);
     parts.reserve(static_cast<std::size_t>(count));
     for (Py_ssize_t i = 0; i < count && i < PyList_GET_SIZE(items); ++i) {
         Ref item = Ref::borrow(PyList_GET_ITEM(items, i));
-        parts.push_back(make_part(state, item.get(), terms));
+        parts.push_back(make_part(state, item.get(), terms, tickets));
     }
     const auto payload_size = static_cast<std::size_t>(PyBytes_GET_SIZE(payload));
     std::size_t size = sizeof(CompositeHeader) + parts.size() * sizeof(PartHeader);
@@ -142,6 +159,7 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
             message.leases()[part.header.index] = part.lease.release();
         }
     }
+    own_tickets.sent();
     return message;
 }
 

@@ -120,7 +120,7 @@ coroutine
     Its result is what `recv` returns; it raises what `recv` raises.
 )";
 
-inline constexpr char send[] = R"(send($self, obj, timeout=None, *, move=False)
+inline constexpr char send[] = R"(send($self, obj, timeout=None, *, move=False, by_value=False)
 --
 
 Send an object, waiting for room.
@@ -138,6 +138,9 @@ timeout : float, optional
 move : bool, optional
     Of a Channel: close the open files and sockets in `obj` here once it was sent. Otherwise both sides have
     them open.
+by_value : bool, optional
+    Channel only: functions and classes of ``__main__``, lambdas, closures and whatever else the receiver cannot
+    import travel themselves (cloudpickle), not as names.
 
 Raises
 ------
@@ -154,7 +157,7 @@ PoisonedChannelError
     Somebody called `poison`.
 )";
 
-inline constexpr char send_nowait[] = R"(send_nowait($self, obj, /)
+inline constexpr char send_nowait[] = R"(send_nowait($self, obj, *, by_value=False)
 --
 
 Send an object if there is room now.
@@ -162,6 +165,7 @@ Send an object if there is room now.
 Parameters
 ----------
 obj : object
+by_value : bool, optional
     As for `send`.
 
 Returns
@@ -175,7 +179,7 @@ TypeError, BrokenChannelError, ClosedChannelError, PoisonedChannelError
     As for `send`.
 )";
 
-inline constexpr char send_many[] = R"(send_many($self, iterable, timeout=None)
+inline constexpr char send_many[] = R"(send_many($self, iterable, timeout=None, *, by_value=False)
 --
 
 Send the objects of an iterable in order, as far as there is room under one lock and with one wake-up.
@@ -200,7 +204,7 @@ TypeError, ValueError, BufferError
     An object cannot be sent; none was.
 )";
 
-inline constexpr char send_async[] = R"(send_async($self, obj, /)
+inline constexpr char send_async[] = R"(send_async($self, obj, *, by_value=False)
 --
 
 Send an object in a coroutine of asyncio, waiting for room in its event loop.
@@ -210,6 +214,7 @@ Cancelling takes the call out of the line. If the message went out before the ca
 Parameters
 ----------
 obj : object
+by_value : bool, optional
     As for `send`.
 
 Returns

@@ -6,6 +6,7 @@
 #include "descriptor_type.hpp"
 #include "end.hpp"
 #include "end_docs.hpp"
+#include "share.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -29,10 +30,12 @@ Patience parse_patience(PyObject* timeout) {
     return patience;
 }
 
-Message encode_for(PyObject* self, Channel& channel, PyObject* object, std::vector<Ref>* moved = nullptr) {
+Message encode_for(PyObject* self, Channel& channel, PyObject* object, bool by_value, Tickets& tickets,
+                   std::vector<Ref>* moved = nullptr) {
     LendTerms terms = terms_of(channel);
+    terms.tickets = &tickets;
     terms.moved = moved;
-    return encode(state_of(self), codec_of(channel), object, terms);
+    return encode(state_of(self), codec_of(channel), object, terms, by_value);
 }
 
 template <std::size_t Count>
@@ -49,24 +52,31 @@ bool parse_move(const Channel& channel, const Arguments<Count>& arguments, std::
 PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        const Arguments<3> arguments("send", {"obj", "timeout", "move"}, 2, 1, values, given, keywords);
+        const Arguments<4> arguments("send", {"obj", "timeout", "move", "by_value"}, 2, 1, values, given,
+                                     keywords);
         const Patience patience = parse_patience(arguments[1]);
         const bool move = parse_move(channel, arguments, 2);
         std::vector<Ref> moved;
-        Message message = encode_for(self, channel, arguments[0], move ? &moved : nullptr);
+        Tickets tickets;
+        Message message =
+            encode_for(self, channel, arguments[0], arguments.truth(3), tickets, move ? &moved : nullptr);
         raise_unless_ok(self, send_message(channel, message, patience), Side::send);
+        tickets.sent();
         close_moved(moved);
         Py_RETURN_NONE;
     });
 }
 
-PyObject* end_send_nowait(PyObject* self, PyObject* object) {
+PyObject* end_send_nowait(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        Message message = encode_for(self, channel, object);
+        const Arguments<2> arguments("send_nowait", {"obj", "by_value"}, 1, 1, values, given, keywords);
+        Tickets tickets;
+        Message message = encode_for(self, channel, arguments[0], arguments.truth(1), tickets);
         const Status status = channel.try_send(current_interpreter(), message);
         if (status == Status::full || status == Status::retry) Py_RETURN_FALSE;
         raise_unless_ok(self, status, Side::send);
+        tickets.sent();
         Py_RETURN_TRUE;
     });
 }
@@ -84,20 +94,33 @@ void tell_sent(std::size_t sent) noexcept {
 PyObject* end_send_many(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
-        const Arguments<2> arguments("send_many", {"iterable", "timeout"}, 2, 1, values, given, keywords);
+        const Arguments<3> arguments("send_many", {"iterable", "timeout", "by_value"}, 2, 1, values, given,
+                                     keywords);
+        const bool by_value = arguments.truth(2);
         const Patience patience = parse_patience(arguments[1]);
         Ref iterator = Ref::steal(PyObject_GetIter(arguments[0]));
         if (!iterator) return nullptr;
+        std::vector<std::pair<std::size_t, Tickets>>
+            tickets;  // of the messages that have any, by their number
         MessageQueue messages;
-        while (Ref object = Ref::steal(PyIter_Next(iterator.get())))
-            messages.push(encode_for(self, channel, object.get()));
+        while (Ref object = Ref::steal(PyIter_Next(iterator.get()))) {
+            Tickets own;
+            Message message = encode_for(self, channel, object.get(), by_value, own);
+            if (!own.empty()) tickets.emplace_back(messages.size(), std::move(own));
+            messages.push(std::move(message));
+        }
         if (PyErr_Occurred()) return nullptr;
         const std::size_t all = messages.size();
         const Status status = send_messages(channel, messages, patience);
-        if (status == Status::ok) Py_RETURN_NONE;
-        if (status != Status::interrupted) raise_status(state_of(self), status, channel, Side::send);
-        tell_sent(all - messages.size());
-        return nullptr;
+        if (status != Status::ok) {
+            if (status != Status::interrupted) raise_status(state_of(self), status, channel, Side::send);
+            tell_sent(all - messages.size());
+        }
+        for (auto& [number, own] : tickets) {
+            if (number < all - messages.size()) own.sent();
+        }
+        if (status != Status::ok) return nullptr;
+        Py_RETURN_NONE;
     });
 }
 
@@ -200,8 +223,11 @@ PyObject* end_recv_async(PyObject* self, PyObject* const* values, Py_ssize_t giv
     });
 }
 
-PyObject* end_send_async(PyObject* self, PyObject* object) {
-    return guarded<PyObject*>(nullptr, [&] { return coroutine(self, "send_async", object, nullptr); });
+PyObject* end_send_async(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
+    return guarded<PyObject*>(nullptr, [&] {
+        const Arguments<2> arguments("send_async", {"obj", "by_value"}, 1, 1, values, given, keywords);
+        return coroutine(self, "send_async", arguments[0], arguments.truth(1) ? Py_True : Py_False);
+    });
 }
 
 // ---- both sides
@@ -455,9 +481,9 @@ PyMethodDef recv_methods[] = {
 
 PyMethodDef send_methods[] = {
     {"send", as_function(end_send), fast, docs::send},
-    {"send_nowait", end_send_nowait, METH_O, docs::send_nowait},
+    {"send_nowait", as_function(end_send_nowait), fast, docs::send_nowait},
     {"send_many", as_function(end_send_many), fast, docs::send_many},
-    {"send_async", end_send_async, METH_O, docs::send_async},
+    {"send_async", as_function(end_send_async), fast, docs::send_async},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -23,12 +23,14 @@ class PythonLease final : public OwnedLease {
                 const LendTerms& terms) noexcept
         : OwnedLease(owner, nbytes, terms.channel, terms.deferred),
           buffer_(buffer),
-          object_(Py_XNewRef(object)) {}
+          object_(Py_XNewRef(object)),
+          ticket_(Py_XNewRef(terms.ticket)) {}
 
     void give_back() noexcept override {
         const ErrorScope errors;  // exporters' release functions may call Python
         Py_CLEAR(object_);
         PyBuffer_Release(&buffer_);  // nothing to do if there is none
+        Py_CLEAR(ticket_);           // last: who is told of the return finds the buffer released
     }
 
     // Not on any account yet.
@@ -42,6 +44,7 @@ class PythonLease final : public OwnedLease {
 
     Py_buffer buffer_;
     PyObject* object_;
+    PyObject* ticket_;
 };
 
 LeaseRef account(PythonLease* lease) {
@@ -125,7 +128,8 @@ LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& t
     const auto nbytes = static_cast<std::size_t>(buffer->len);
     const Memory memory{nullptr, buffer->buf, nbytes};
     // What is not in one piece reaches further than its size says.
-    Lendings* const lendings = PyBuffer_IsContiguous(&*buffer, 'A') ? terms.lendings : nullptr;
+    const bool shareable = PyBuffer_IsContiguous(&*buffer, 'A') && !terms.ticket;
+    Lendings* const lendings = shareable ? terms.lendings : nullptr;
     LeaseRef lease = lendings ? lendings->find(memory) : LeaseRef();
     if (lease) return lease;
     PyObject* const holder = buffer->obj;
@@ -134,6 +138,10 @@ LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& t
     lease = account(made);
     if (lendings) lendings->add(memory, holder, lease);
     return lease;
+}
+
+LeaseRef lend_object(ModuleState& state, PyObject* object, std::size_t nbytes, const LendTerms& terms) {
+    return account(new PythonLease(this_owner(state), object, {}, nbytes, terms));
 }
 
 LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, std::size_t nbytes,

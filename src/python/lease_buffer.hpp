@@ -10,6 +10,7 @@
 namespace memchannel {
 
 class Lendings;
+class Tickets;
 
 // How a message's memory is accounted.
 struct LendTerms {
@@ -17,6 +18,8 @@ struct LendTerms {
     bool deferred;
     Lendings* lendings = nullptr;       // where leases are found that cover the memory already, and added
     std::vector<Ref>* moved = nullptr;  // takes the files and sockets whose descriptors travel
+    Tickets* tickets = nullptr;  // gets those in the message; without it they count as sent once it is made
+    PyObject* ticket = nullptr;  // kept by the lease; borrowed
 };
 
 // What the memory of a view, an array or another object stands on.
@@ -32,6 +35,8 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept;
 // Lends the buffer, which belongs to the lease from here on. Throws PythonError (this interpreter is ending;
 // the buffer is released again) or std::bad_alloc.
 LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms);
+// Lends what the object holds by itself, without an export: the object is kept.
+LeaseRef lend_object(ModuleState& state, PyObject* object, std::size_t nbytes, const LendTerms& terms);
 // Lends the memory of an ndarray. Its anchor is kept from resizing or unmapping it meanwhile.
 LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, std::size_t nbytes,
                     const LendTerms& terms);

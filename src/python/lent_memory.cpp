@@ -16,6 +16,7 @@ struct LentMemory {
     int ndim;
     Access access;
     Content content;
+    bool dropped_quietly;
     // shape, strides and format follow in the same allocation
     Py_ssize_t* shape() noexcept { return reinterpret_cast<Py_ssize_t*>(this + 1); }
     Py_ssize_t* strides() noexcept { return shape() + ndim; }
@@ -151,6 +152,10 @@ Lease* lease_of(PyObject* object) noexcept {
 }
 
 Content content_of(PyObject* lent_memory) noexcept { return lent(lent_memory)->content; }
+
+bool dropped_quietly(PyObject* lent_memory) noexcept { return lent(lent_memory)->dropped_quietly; }
+
+void set_dropped_quietly(PyObject* lent_memory) noexcept { lent(lent_memory)->dropped_quietly = true; }
 
 PyObject* owner_of(PyObject* lent_memory) noexcept {
     const OwnerId owner = lent(lent_memory)->lease->owner_id();

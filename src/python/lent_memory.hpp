@@ -30,6 +30,9 @@ Ref make_lent_memory(ModuleState& state, LeaseRef lease, const Layout& layout);
 Lease* lease_of(PyObject* object) noexcept;
 // For a LentMemory only.
 Content content_of(PyObject* lent_memory) noexcept;
+// Whether a view of it that is dropped unreleased warns.
+bool dropped_quietly(PyObject* lent_memory) noexcept;
+void set_dropped_quietly(PyObject* lent_memory) noexcept;
 PyObject* owner_of(PyObject* lent_memory) noexcept;  // the owner's id, or None: a new reference
 
 bool add_lent_memory_type(PyObject* module, ModuleState& state) noexcept;

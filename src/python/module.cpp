@@ -19,7 +19,9 @@
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
 #include "primitive_types.hpp"
+#include "share.hpp"
 #include "shared_buffer.hpp"
+#include "string_view.hpp"
 #include "view.hpp"
 #include "wait.hpp"
 
@@ -37,6 +39,8 @@ int exec(PyObject* module) {
     if (!add_lent_memory_type(module, state)) return -1;
     if (!add_view_type(module, state)) return -1;
     if (!add_shared_buffer_type(module, state)) return -1;
+    if (!add_share_types(module, state)) return -1;
+    if (!add_string_view_type(module, state)) return -1;
     if (!add_channel_types(module, state)) return -1;
     if (!add_async_types(module, state)) return -1;
     if (!add_completion_type(module, state)) return -1;

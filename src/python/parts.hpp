@@ -17,6 +17,8 @@ enum class PartKind : std::uint8_t {
     end = 3,
     view = 4,
     primitive = 5,
+    share = 6,
+    text = 7,
     descriptor = 8
 };
 

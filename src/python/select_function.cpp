@@ -6,6 +6,7 @@
 #include "codecs.hpp"
 #include "core/select.hpp"
 #include "end.hpp"
+#include "share.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -15,6 +16,7 @@ namespace {
 struct Cases {
     std::vector<Select::Case> cases;
     std::vector<Ref> ends;
+    std::vector<Tickets> tickets;
 };
 
 std::uint64_t fresh_seed() noexcept {
@@ -39,11 +41,15 @@ void add_case(ModuleState& state, Cases& cases, PyObject* item) {
     }
     if (!check_process(*end.channel)) throw PythonError();
     Message message;
+    Tickets tickets;
     if (object) {
-        message = encode(state, codec_of(*end.channel), object, terms_of(*end.channel));
+        LendTerms terms = terms_of(*end.channel);
+        terms.tickets = &tickets;
+        message = encode(state, codec_of(*end.channel), object, terms);
     }
     cases.cases.push_back({Handle<Channel>::share(end.channel), side, std::move(message)});
     cases.ends.push_back(Ref::borrow(target));
+    cases.tickets.push_back(std::move(tickets));
 }
 
 Status run(Select& select, const Deadline deadline, bool nowait, std::uint32_t& chosen) {
@@ -112,6 +118,7 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             raise_status(state, status, *one.channel, one.side);
             return nullptr;
         }
+        cases.tickets[chosen].sent();
         PyTuple_SET_ITEM(pair.get(), 0, cases.ends[chosen].release());
         Ref value = one.side == Side::recv ? deliver(state, *one.channel, std::move(one.message), {})
                                            : Ref::borrow(Py_None);

@@ -21,6 +21,9 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.async_call_type);
     Py_VISIT(state.primitive_type);
     Py_VISIT(state.descriptor_type);
+    Py_VISIT(state.ticket_type);
+    Py_VISIT(state.share_type);
+    Py_VISIT(state.string_view_type);
     for (PyTypeObject* const type : state.primitive_types) Py_VISIT(type);
     Py_VISIT(state.errors);
     Py_VISIT(state.to_readonly);
@@ -52,6 +55,9 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.async_call_type);
     Py_CLEAR(state.primitive_type);
     Py_CLEAR(state.descriptor_type);
+    Py_CLEAR(state.ticket_type);
+    Py_CLEAR(state.share_type);
+    Py_CLEAR(state.string_view_type);
     for (PyTypeObject*& type : state.primitive_types) Py_CLEAR(type);
     Py_CLEAR(state.errors);
     Py_CLEAR(state.to_readonly);

@@ -44,6 +44,9 @@ struct ModuleState {
     Owner* owner;
     unsigned generation;  // of the owner: a forked child makes its own
     Anchor* anchor;
+    PyTypeObject* ticket_type;
+    PyTypeObject* share_type;
+    PyTypeObject* string_view_type;
 };
 
 int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept;

@@ -113,6 +113,7 @@ bool has_users(PyObject* view) noexcept {
 // An unreleased view that dies as the last user of its lease is like an unclosed file.
 void view_finalize(PyObject* self) {
     if (released(self) || has_users(self)) return;
+    if (dropped_quietly(fields(self)->mbuf->master.obj)) return;
     const ErrorScope errors;
     if (PyErr_ResourceWarning(self, 1, "unreleased %R", self) < 0) {
         if (PyErr_ExceptionMatches(PyExc_Warning)) {
@@ -204,7 +205,8 @@ PyTypeObject* make_view_type(PyObject* module) noexcept {
 
 void renew_view_type_lock() noexcept { new (&base_flag) std::mutex; }
 
-Ref make_view(ModuleState& state, Ref lent_memory) {
+Ref make_view(ModuleState& state, Ref lent_memory, Drop drop) {
+    if (drop == Drop::quiet) set_dropped_quietly(lent_memory.get());
     Ref view = Ref::steal(PyMemoryView_FromObject(lent_memory.get()));
     if (!view) throw PythonError();
     Py_SET_TYPE(view.get(), reinterpret_cast<PyTypeObject*>(Py_NewRef(state.view_type)));

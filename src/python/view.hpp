@@ -5,8 +5,11 @@
 
 namespace memchannel {
 
+// What an unreleased view does when it is dropped as the last user of its memory: as part of an object it
+// goes with that, which nobody closes.
+enum class Drop : std::uint8_t { warns, quiet };
 // Of a LentMemory. Throws PythonError.
-Ref make_view(ModuleState& state, Ref lent_memory);
+Ref make_view(ModuleState& state, Ref lent_memory, Drop drop = Drop::warns);
 
 // What a memoryview, of either kind, is based on; nullptr if it was released. Borrowed.
 PyObject* base_of_view(PyObject* view) noexcept;

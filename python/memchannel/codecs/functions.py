@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from memchannel import sharing
 from memchannel.codecs import object as object_codec
 
 if TYPE_CHECKING:
@@ -170,17 +171,29 @@ def _by_value_pickler() -> type[object_codec._Pickler]:
 
 
 def _dump(
-    pickler: type[object_codec._Pickler], obj: object, items: list[Any], lend_from: int
+    pickler: type[object_codec._Pickler],
+    obj: object,
+    lend_from: int,
+    known: sharing.Known,
+    plain_exceptions: bool,
 ) -> tuple[bytes, list[Any]]:
     file = io.BytesIO()
-    pickler(file, items, lend_from).dump(obj)
+    items: list[Any] = []
+    pickler(file, items, lend_from, known, plain_exceptions).dump(obj)
     return file.getvalue(), items
 
 
-def dumps_by_value(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
+def dumps_by_value(
+    obj: object,
+    lend_from: int = 0,
+    *,
+    known: sharing.Known | None = None,
+    plain_exceptions: bool = False,
+) -> tuple[bytes, list[Any]]:
     """Pickle as `memchannel.codecs.object.dumps` does, with functions and classes by value where they must.
 
-    `memchannel.codecs.object.loads` makes the object again. ``Channel.send(ByValue(obj))`` sends it this way.
+    `memchannel.codecs.object.loads` makes the object again. Exceptions travel as snapshots, or as pickle has
+    it.
 
     Returns
     -------
@@ -188,11 +201,14 @@ def dumps_by_value(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
     items : list
         Arrays and buffers of `lend_from` bytes and more, and channel ends, which travel beside the payload.
     """
+    known = known or sharing.Known()
     try:
-        return _dump(_PlainPickler, obj, [], lend_from)
+        return _dump(_PlainPickler, obj, lend_from, known, plain_exceptions)
     except Exception:
+        if known.failed:  # what a registered type's share() raised
+            raise
         # cloudpickle may do what plain pickle cannot: what _ByValueNeededError stands for, modules, cells.
-        return _dump(_by_value_pickler(), obj, [], lend_from)
+        return _dump(_by_value_pickler(), obj, lend_from, known, plain_exceptions)
 
 
 def pickle_by_value(obj: object) -> bytes:
@@ -200,7 +216,7 @@ def pickle_by_value(obj: object) -> bytes:
 
     Channel ends inside are opened by their ids there: they must be alive until then.
     """
-    payload, items = dumps_by_value(obj, sys.maxsize)
+    payload, items = dumps_by_value(obj, object_codec.NEVER)
     if not items:
         return payload
     import cloudpickle

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from memchannel import _core
+from memchannel import _core, sharing
 from memchannel.codecs import descriptors
 from memchannel.codecs.array import STRING_DTYPE, load_masked, masked_parts, reduce_dtype
 from memchannel.codecs.frames import reduce_polars
@@ -26,7 +26,12 @@ _PRIMITIVES = (
     *(_core.Lock, _core.RLock, _core.Semaphore, _core.BoundedSemaphore),
     *(_core.Event, _core.Condition, _core.Barrier, _core.Counter),
 )
-_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Descriptor))
+_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Share, _core.StringView, _core.Descriptor))
+
+NEVER = sys.maxsize
+"""As `lend_from`: nothing is lent, and nothing shared as `memchannel.register` has it."""
+
+_INTERPRETER_MODULES = ("concurrent.interpreters", "backports.interpreters")
 
 # What a decode in progress takes its items from; nested decodes stack.
 _current = threading.local()
@@ -44,6 +49,23 @@ class ByValue:
 def _item(index: int) -> object:
     """Give the unpickler one of the parts that travelled beside the pickle."""
     return _current.items[index]
+
+
+def _rebuild(name: str, meta: object, first: int, parts: int, count: int) -> object:
+    return sharing.rebuild(name, meta, _current.items[first : first + parts], count)
+
+
+def _restore(taken: Any, payload: bytes | None, first: int, count: int, buffers: set[int]) -> BaseException:
+    from memchannel.exceptions import unpack
+
+    items = _current.items[first : first + count]
+    return unpack(taken, payload, [memoryview(v) if i in buffers else v for i, v in enumerate(items)])
+
+
+def _open_interpreter(number: int) -> object:
+    from memchannel.interpreters import _open
+
+    return _open(number)
 
 
 def _reduce_arrow_backed(obj: Any) -> Any:
@@ -80,7 +102,14 @@ def _reduce_subclass(array: Any) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, items: list[Any], lend_from: int) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        items: list[Any],
+        lend_from: int,
+        known: sharing.Known,
+        plain_exceptions: bool = False,
+    ) -> None:
         def take_buffer(buffer: pickle.PickleBuffer) -> bool:
             # No method: the pickler would hold itself, and the items, until the next garbage collection.
             with memoryview(buffer) as view:
@@ -94,6 +123,9 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=5, buffer_callback=take_buffer)
         self._items = items
         self._lend_from = lend_from
+        self._known = known
+        self._registers = sharing.is_needed() and lend_from != NEVER
+        self._plain_exceptions = plain_exceptions or lend_from == NEVER
         numpy = sys.modules.get("numpy")
         self._array_type = getattr(numpy, "ndarray", None)
         self._array_types: Any = self._array_type or ()
@@ -104,6 +136,8 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        if self._registers and (found := sharing.registration_of(kind)):
+            return self._share(obj, found)
         if kind is self._array_type:
             if _keeps_contents_elsewhere(obj):
                 return NotImplemented
@@ -116,17 +150,43 @@ class _Pickler(pickle.Pickler):
             return self._refer(obj)
         if issubclass(kind, self._descriptor_kinds):
             return descriptors.reduce(obj)
+        if isinstance(obj, BaseException):
+            return NotImplemented if self._plain_exceptions else self._reduce_exception(obj)
+        return self._reduce_known(obj, kind)
+
+    def _reduce_known(self, obj: Any, kind: type[Any]) -> Any:
         if kind is memoryview:
             raise pickle.PicklingError(
                 "a memoryview cannot be pickled: send it over a MemChannel, or as an array"
             )
         if kind.__module__ == "memchannel.memory" and kind.__qualname__ == "WritableBlock":
             return self._refer((obj.take(), True))
+        if kind.__qualname__ == "Interpreter" and kind.__module__ in _INTERPRETER_MODULES:
+            # Kept from ending while it is on the way.
+            self._items.append(_core.Share(b"", _core.Ticket(obj, None)))
+            return _open_interpreter, (obj.id,)
         if kind in self._polars_types:
             return reduce_polars(obj, self._lend_from)
         if str(kind.__module__).startswith("pandas.") and hasattr(obj, "_pa_array"):
             return _reduce_arrow_backed(obj)
         return NotImplemented
+
+    def _share(self, obj: Any, registration: Any) -> Any:
+        name, meta, parts, count = sharing.share(obj, registration, self._known)
+        first = len(self._items)
+        self._items += parts
+        return _rebuild, (name, meta, first, len(parts), count)
+
+    def _reduce_exception(self, exc: BaseException) -> Any:
+        from memchannel.exceptions import pack
+
+        taken, payload, items = pack(exc, self._lend_from, self._known)
+        first = len(self._items)
+        # As shares: buffers of this pickle are counted off among the items (see `loads`).
+        buffers = {index for index, item in enumerate(items) if type(item) is pickle.PickleBuffer}
+        for index, item in enumerate(items):
+            self._items.append(_core.Share(item, None) if index in buffers else item)
+        return _restore, (taken, payload, first, len(items), buffers)
 
     def _copy(self, array: Any) -> Any:
         _core._check_copied(array)
@@ -146,7 +206,7 @@ def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
         return dumps_by_value(obj.value, lend_from)
     items: list[Any] = []
     file = io.BytesIO()
-    _Pickler(file, items, lend_from).dump(obj)
+    _Pickler(file, items, lend_from, sharing.Known()).dump(obj)
     return file.getvalue(), items
 
 
