@@ -70,8 +70,8 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
                          const LendTerms& terms);
 Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options);
 
-// None, bool, int, float, str, bytes and small tuples of them, without pickle. Empty message: not one of
-// them.
+// None, bool, int, float, str, bytes and small tuples, lists and dicts of them, without pickle. Empty
+// message: not one of them.
 Message encode_simple(PyObject* object);
 Ref decode_simple(const Message& message);
 

@@ -1,4 +1,5 @@
-// Small immutable objects without pickle: what most tasks and results consist of.
+// Small plain objects without pickle: what most messages, tasks and results consist of.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr int deepest = 8;
 constexpr Py_ssize_t longest = 1 << 16;  // larger ones gain nothing here
+constexpr Py_ssize_t most_items = 256;   // of a list or dict
+constexpr std::size_t most_mutable = 32;
 
 class Writer {
    public:
@@ -23,9 +26,18 @@ class Writer {
         raw(&value, sizeof value);
     }
     const std::vector<std::byte>& bytes() const noexcept { return bytes_; }
+    // False: it was there before, so that it must arrive as one object, which is for pickle; or it is one of
+    // too many to look for.
+    bool add_mutable(PyObject* object) {
+        if (mutable_.size() == most_mutable) return false;
+        if (std::find(mutable_.begin(), mutable_.end(), object) != mutable_.end()) return false;
+        mutable_.push_back(object);
+        return true;
+    }
 
    private:
     std::vector<std::byte> bytes_;
+    std::vector<PyObject*> mutable_;
 };
 
 bool write_text(Writer& out, PyObject* object) {
@@ -39,6 +51,31 @@ bool write_text(Writer& out, PyObject* object) {
     return true;
 }
 
+bool write(Writer& out, PyObject* object, int depth);
+
+bool write_list(Writer& out, PyObject* object, int depth) {
+    if (PyList_GET_SIZE(object) > most_items || !out.add_mutable(object)) return false;
+    out.tag('[');
+    out.number(static_cast<std::uint32_t>(PyList_GET_SIZE(object)));
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
+        if (!write(out, PyList_GET_ITEM(object, i), depth + 1)) return false;
+    }
+    return true;
+}
+
+bool write_dict(Writer& out, PyObject* object, int depth) {
+    if (PyDict_GET_SIZE(object) > most_items || !out.add_mutable(object)) return false;
+    out.tag('{');
+    out.number(static_cast<std::uint32_t>(PyDict_GET_SIZE(object)));
+    PyObject* key;
+    PyObject* value;
+    for (Py_ssize_t at = 0; PyDict_Next(object, &at, &key, &value);) {
+        if (!write(out, key, depth + 1) || !write(out, value, depth + 1)) return false;
+    }
+    return true;
+}
+
+// No Python code runs here, so that nothing changes meanwhile.
 // Exact types only: a subclass must arrive as what it is. False: leave the whole object to pickle.
 bool write(Writer& out, PyObject* object, int depth) {
     if (object == Py_None || object == Py_True || object == Py_False) {
@@ -69,6 +106,10 @@ bool write(Writer& out, PyObject* object, int depth) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
             if (!write(out, PyTuple_GET_ITEM(object, i), depth + 1)) return false;
         }
+    } else if (type == &PyList_Type && depth < deepest) {
+        return write_list(out, object, depth);
+    } else if (type == &PyDict_Type && depth < deepest) {
+        return write_dict(out, object, depth);
     } else {
         return false;
     }
@@ -116,6 +157,25 @@ Ref read_tuple(Reader& in) {
     return tuple;
 }
 
+Ref read_list(Reader& in) {
+    const auto size = in.number<std::uint32_t>();
+    Ref list = Ref::steal(PyList_New(size));
+    if (!list) throw PythonError();
+    for (std::uint32_t i = 0; i < size; ++i) PyList_SET_ITEM(list.get(), i, read(in).release());
+    return list;
+}
+
+Ref read_dict(Reader& in) {
+    Ref dict = Ref::steal(PyDict_New());
+    if (!dict) throw PythonError();
+    for (auto left = in.number<std::uint32_t>(); left > 0; --left) {
+        const Ref key = read(in);
+        const Ref value = read(in);
+        if (PyDict_SetItem(dict.get(), key.get(), value.get()) < 0) throw PythonError();
+    }
+    return dict;
+}
+
 Ref read(Reader& in) {
     Ref object;
     switch (in.number<char>()) {
@@ -141,6 +201,10 @@ Ref read(Reader& in) {
         }
         case '(':
             return read_tuple(in);
+        case '[':
+            return read_list(in);
+        case '{':
+            return read_dict(in);
         default:
             PyErr_SetString(PyExc_SystemError, "memchannel: corrupt message");
     }

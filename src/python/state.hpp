@@ -28,6 +28,9 @@ struct ModuleState {
     PyTypeObject* async_call_type;
     PyTypeObject* primitive_type;
     PyTypeObject* descriptor_type;
+    PyTypeObject* ticket_type;
+    PyTypeObject* share_type;
+    PyTypeObject* string_view_type;
     PyTypeObject* primitive_types[primitive_kinds];  // by PrimitiveKind
     PyObject* errors;                                // the module memchannel.errors
     PyObject* to_readonly;                           // memoryview.toreadonly
@@ -44,9 +47,6 @@ struct ModuleState {
     Owner* owner;
     unsigned generation;  // of the owner: a forked child makes its own
     Anchor* anchor;
-    PyTypeObject* ticket_type;
-    PyTypeObject* share_type;
-    PyTypeObject* string_view_type;
 };
 
 int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept;

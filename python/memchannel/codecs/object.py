@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from memchannel import _core, sharing
 from memchannel.codecs import descriptors
@@ -101,6 +101,30 @@ def _reduce_subclass(array: Any) -> Any:
     return _view_as, (array.view(np.ndarray), kind)
 
 
+class _LibraryTypes(NamedTuple):
+    """Types of libraries that have ways of their own here; nothing has them where they are not imported."""
+
+    array: Any = None
+    arrays: Any = ()
+    """For isinstance(), with subclasses."""
+    dtypes: Any = ()
+    polars: tuple[Any, ...] = (None, None)
+
+
+_library_types = _LibraryTypes()
+
+
+def _look_for_libraries() -> _LibraryTypes:
+    global _library_types  # noqa: PLW0603 - replaced as a whole when a library was imported
+    if _library_types.array is None and (array := getattr(sys.modules.get("numpy"), "ndarray", None)):
+        dtype = getattr(sys.modules["numpy"], "dtype", ())  # the base of all dtypes' types
+        _library_types = _library_types._replace(array=array, arrays=array, dtypes=dtype)
+    if _library_types.polars[0] is None and (polars := sys.modules.get("polars")):
+        found = (getattr(polars, "DataFrame", None), getattr(polars, "Series", None))
+        _library_types = _library_types._replace(polars=found)
+    return _library_types
+
+
 class _Pickler(pickle.Pickler):
     def __init__(
         self,
@@ -126,25 +150,20 @@ class _Pickler(pickle.Pickler):
         self._known = known
         self._registers = sharing.is_needed() and lend_from != NEVER
         self._plain_exceptions = plain_exceptions or lend_from == NEVER
-        numpy = sys.modules.get("numpy")
-        self._array_type = getattr(numpy, "ndarray", None)
-        self._array_types: Any = self._array_type or ()
-        polars = sys.modules.get("polars")
-        self._polars_types = (getattr(polars, "DataFrame", None), getattr(polars, "Series", None))
         self._descriptor_kinds = descriptors.kinds()
-        self._dtype_type: Any = getattr(numpy, "dtype", ())  # the base of all dtypes' types
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if self._registers and (found := sharing.registration_of(kind)):
             return self._share(obj, found)
-        if kind is self._array_type:
+        library = _look_for_libraries()
+        if kind is library.array:
             if _keeps_contents_elsewhere(obj):
                 return NotImplemented
             return self._refer(obj) if obj.nbytes >= self._lend_from else self._copy(obj)
-        if isinstance(obj, self._array_types):
+        if isinstance(obj, library.arrays):
             return NotImplemented if _keeps_contents_elsewhere(obj) else _reduce_subclass(obj)
-        if isinstance(obj, self._dtype_type):
+        if isinstance(obj, library.dtypes):
             return reduce_dtype(obj)
         if kind in _REFERRED:
             return self._refer(obj)
@@ -165,7 +184,7 @@ class _Pickler(pickle.Pickler):
             # Kept from ending while it is on the way.
             self._items.append(_core.Share(b"", _core.Ticket(obj, None)))
             return _open_interpreter, (obj.id,)
-        if kind in self._polars_types:
+        if kind in _library_types.polars:
             return reduce_polars(obj, self._lend_from)
         if str(kind.__module__).startswith("pandas.") and hasattr(obj, "_pa_array"):
             return _reduce_arrow_backed(obj)

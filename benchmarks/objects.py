@@ -1,0 +1,197 @@
+"""Objects: the rate of small ones beside the standard library's queues, and objects around large arrays.
+
+Both ends are in one thread of one interpreter, without waiting, where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pickle
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from harness import Benchmark, per_operation
+
+import memchannel
+from memchannel import interpreters
+
+# The standard library's queues between interpreters come with Python 3.14.
+create_queue: Callable[[], Any] | None = None
+if importlib.util.find_spec("concurrent.interpreters"):
+    create_queue = importlib.import_module("concurrent.interpreters").create_queue
+
+bench = Benchmark("objects", __doc__)
+
+
+class Point:
+    """A small object of a class."""
+
+    def __init__(self, x: float, y: float) -> None:
+        self.x = x
+        self.y = y
+
+
+SMALL: dict[str, Any] = {
+    "None": None,
+    "int": 12345,
+    "str": "a short text",
+    "tuple": ("task", 17, 2.5, None),
+    "list": ["task", 17, 2.5, None],
+    "dict": {"name": "task", "number": 17, "weights": [1.0, 2.0]},
+    "instance": Point(1.0, 2.0),
+}
+
+
+class Samples:
+    """An object with a large array in it, which pickles."""
+
+    def __init__(self, name: str, array: Any) -> None:
+        self.name = name
+        self.array = array
+
+
+class Registered(Samples):
+    """The same with a sharing protocol."""
+
+
+memchannel.register(
+    Registered,
+    lambda samples: (samples.name, [samples.array]),
+    lambda name, views: Registered(name, np.asarray(views[0])),
+)
+
+
+def through(send: Callable[[Any], object], recv: Callable[[], object], obj: Any) -> Callable[[], object]:
+    """Send an object and receive it."""
+
+    def trip() -> None:
+        send(obj)
+        recv()
+
+    return trip
+
+
+def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
+    operation()
+    return lambda: per_operation(operation, count)
+
+
+def _rivals(obj: Any) -> dict[str, Callable[[], object]]:
+    channel = memchannel.Channel[Any]()
+    within = queue.SimpleQueue[Any]()
+    rivals = {
+        "memchannel": through(channel.send, channel.recv, obj),
+        "queue.SimpleQueue, no copy": through(within.put, within.get, obj),
+        "pickle alone": lambda: pickle.loads(pickle.dumps(obj, 5)),
+    }
+    if create_queue is not None:
+        between = create_queue()
+        rivals["interpreters.Queue"] = through(between.put, between.get, obj)
+    return rivals
+
+
+@bench.scenario
+def small_objects() -> None:
+    """Send and receive small objects: 10 us each are 100,000 a second."""
+    count = bench.scaled(20_000, 1_000)
+    for name, obj in SMALL.items():
+        sides = {side: _side(trip, count) for side, trip in _rivals(obj).items()}
+        against = "interpreters.Queue" if create_queue is not None else "pickle alone"
+        bench.compare(f"send + recv, {name}", sides, against=against, reach=0.5 if create_queue else None)
+        bench.record(f"seconds for one, {name}", "memchannel", sides["memchannel"](), reach=1e-5)
+
+
+def _between(send: Callable[[Any], object], source: str, obj: Any, count: int) -> Callable[[], float]:
+    """Time `count` objects from this interpreter to another, whose source receives them."""
+
+    def run() -> float:
+        back = memchannel.Channel[Any]()
+        other = interpreters.create(packages=None)
+        thread = threading.Thread(
+            target=interpreters.run, args=(other, source), kwargs={"shared": {"back": back, "count": count}}
+        )
+        thread.start()
+        back.recv()
+        start = time.perf_counter()
+        for _ in range(count):
+            send(obj)
+        back.recv()
+        elapsed = time.perf_counter() - start
+        thread.join()
+        interpreters.close(other, timeout=20)
+        return elapsed / count
+
+    return run
+
+
+@bench.scenario
+def to_another_interpreter() -> None:
+    """Send small objects to another interpreter, which receives them in a loop."""
+    count = bench.scaled(50_000, 5_000)
+    obj = SMALL["dict"]
+    channel = memchannel.Channel[Any]()
+    loop = "back.send(0)\nfor _ in range(count):\n    get()\nback.send(1)"
+    source = f"from memchannel import RecvChannel\nget = RecvChannel({channel.id}).recv\n{loop}"
+    sides = {"memchannel": _between(channel.send, source, obj, count)}
+    if create_queue is not None:
+        between = create_queue()
+        source = f"from concurrent.interpreters import Queue\nget = Queue({between.id}).get\n{loop}"
+        sides["interpreters.Queue"] = _between(between.put, source, obj, count)
+    against = "interpreters.Queue" if create_queue is not None else None
+    bench.compare("a dict, to another interpreter", sides, against=against, reach=0.5 if against else None)
+
+
+@bench.scenario
+def objects_around_arrays() -> None:
+    """Send an object that holds a gigabyte: 50 us at most, and the array stays where it is."""
+    count = bench.scaled(5_000, 300)
+    array = np.empty(2**27)  # of pages that do not exist yet
+    for name, obj in {
+        "attribute": Samples("x", array),
+        "registered": Registered("x", array),
+        "dict": {"name": "x", "array": array},
+        "list of 100 slices": [array[i :: 2**20] for i in range(100)],
+    }.items():
+        channel = memchannel.Channel[Any]()
+        channel.send(obj)
+        received = channel.recv()
+        if isinstance(obj, Samples):
+            assert np.shares_memory(received.array, array)
+        del received
+        seconds = _side(through(channel.send, channel.recv, obj), count)
+        reach = 5e-5 if name != "list of 100 slices" else None
+        bench.record(f"1 GB, {name}", "memchannel", seconds(), reach=reach)
+
+
+def _finding(text: Any, wanted: str) -> Callable[[], float]:
+    return lambda: per_operation(lambda: text.find(wanted), 1)
+
+
+@bench.scenario
+def text() -> None:
+    """Send a gigabyte of text as a view, and search it."""
+    letters = "a" * (2**30 if not bench.quick else 2**24)
+    channel = memchannel.MemChannel()
+
+    def trip() -> None:
+        channel.send(letters)
+        channel.recv().release()
+
+    bench.record("1 GB of text, send + recv + release", "memchannel", _side(trip, bench.scaled(5_000, 300))())
+    channel.send(letters)
+    with channel.recv() as view:
+        for name, wanted in {"one letter": "b", "two letters": "ab", "a word": "abracadabra"}.items():
+            sides = {
+                "StringView": _finding(view, wanted),
+                "str": _finding(letters, wanted),
+            }
+            bench.compare(f"find {name} that is not there", sides, against="str", reach=None)
+
+
+if __name__ == "__main__":
+    bench.main()
