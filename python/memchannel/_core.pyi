@@ -1,6 +1,6 @@
 # The compiled part of memchannel. Names without a leading underscore are public through `memchannel`, but for
-# AsyncCall, Completion, Descriptor, LentMemory and Notifier, which its Python modules are made of. The
-# docstrings are the extension's.
+# AsyncCall, Completion, Descriptor, LentMemory, Notifier, Share and Ticket, which its Python modules are made
+# of. The docstrings are the extension's.
 
 from asyncio import Future
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator

@@ -32,7 +32,7 @@ class Shared(NamedTuple):
 
     name: str
     meta: object
-    parts: tuple[_core.Share, ...]
+    parts: list[_core.Share]
     buffers: int
     """How many `share` gave; where it gave none, there may be a part all the same."""
 
@@ -198,7 +198,7 @@ def _ask(obj: Any, registration: _Registration) -> Shared:
     on_returned = registration.on_returned
     ticket = None if on_returned is None else _core.Ticket(obj, on_returned)
     if ticket is not None and not listed:
-        return Shared(name, meta, (_core.Share(b"", ticket),), 0)
+        return Shared(name, meta, [_core.Share(b"", ticket)], 0)
     for index, buffer in enumerate(listed):
         try:
             memoryview(buffer).release()
@@ -207,7 +207,7 @@ def _ask(obj: Any, registration: _Registration) -> Shared:
                 f"{who} gave something without a buffer: buffer {index} is "
                 f"{type(buffer).__name__!r} ({exc}); what only pickles belongs into meta"
             ) from exc
-    return Shared(name, meta, tuple(_core.Share(buffer, ticket) for buffer in listed), len(listed))
+    return Shared(name, meta, [_core.Share(buffer, ticket) for buffer in listed], len(listed))
 
 
 # ---- receiving

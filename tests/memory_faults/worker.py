@@ -52,6 +52,24 @@ object_codec._Pickler.__init__ = spared(object_codec._Pickler.__init__)  # type:
 MOST = 5000  # allocations of one step
 
 MEMORY = bytearray(b"memory" * 100)
+RETURNED: list[Any] = []
+
+
+class Registered:
+    """What travels by a sharing protocol."""
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Registered) and bytes(self.memory) == bytes(other.memory)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+memchannel.register(
+    Registered, lambda one: ("meta", [one.memory]), lambda _, views: Registered(views[0]), RETURNED.append
+)
 OBJECTS: dict[str, tuple[Callable[..., Any], Any]] = {
     "memory": (MemChannel, MEMORY),
     "array": (ArrayChannel, numpy.arange(1000.0).reshape(10, 100)[::2]),
@@ -61,6 +79,9 @@ OBJECTS: dict[str, tuple[Callable[..., Any], Any]] = {
     "nested": (Channel, {"big": numpy.arange(50_000.0), "more": [1, None, "x" * 50]}),
     "text": (Channel, "text"),
     "end": (Channel, MemChannel(name="sent").ends[0]),
+    "long text": (MemChannel, "text" * 30_000),
+    "registered": (Channel, Registered(MEMORY)),
+    "lists": (Channel, [[1, {"two": b"2"}], (3.0, [None])]),
 }
 
 
