@@ -106,10 +106,12 @@ def small_objects() -> None:
         bench.record(f"seconds for one, {name}", "memchannel", sides["memchannel"](), reach=1e-5)
 
 
-def _between(send: Callable[[Any], object], source: str, obj: Any, count: int) -> Callable[[], float]:
-    """Time `count` objects from this interpreter to another, whose source receives them."""
+def _between(make: Callable[[], tuple[Any, str]], obj: Any, count: int) -> Callable[[], float]:
+    """Time `count` objects to another interpreter; `make` gives what sends, and source that makes `get`."""
 
     def run() -> float:
+        send, source = make()
+        source += "\nback.send(0)\nfor _ in range(count):\n    get()\nback.send(1)"
         back = memchannel.Channel[Any]()
         other = interpreters.create(packages=None)
         thread = threading.Thread(
@@ -129,19 +131,24 @@ def _between(send: Callable[[Any], object], source: str, obj: Any, count: int) -
     return run
 
 
+def _over_channel() -> tuple[Any, str]:
+    channel = memchannel.Channel[Any]()
+    return channel.send, f"from memchannel import RecvChannel\nget = RecvChannel({channel.id}).recv"
+
+
+def _over_queue() -> tuple[Any, str]:
+    assert create_queue is not None
+    between = create_queue()
+    return between.put, f"from concurrent.interpreters import Queue\nget = Queue({between.id}).get"
+
+
 @bench.scenario
 def to_another_interpreter() -> None:
     """Send small objects to another interpreter, which receives them in a loop."""
     count = bench.scaled(50_000, 5_000)
-    obj = SMALL["dict"]
-    channel = memchannel.Channel[Any]()
-    loop = "back.send(0)\nfor _ in range(count):\n    get()\nback.send(1)"
-    source = f"from memchannel import RecvChannel\nget = RecvChannel({channel.id}).recv\n{loop}"
-    sides = {"memchannel": _between(channel.send, source, obj, count)}
+    sides = {"memchannel": _between(_over_channel, SMALL["dict"], count)}
     if create_queue is not None:
-        between = create_queue()
-        source = f"from concurrent.interpreters import Queue\nget = Queue({between.id}).get\n{loop}"
-        sides["interpreters.Queue"] = _between(between.put, source, obj, count)
+        sides["interpreters.Queue"] = _between(_over_queue, SMALL["dict"], count)
     against = "interpreters.Queue" if create_queue is not None else None
     bench.compare("a dict, to another interpreter", sides, against=against, reach=0.5 if against else None)
 
