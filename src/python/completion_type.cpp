@@ -306,7 +306,10 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
         const Py_ssize_t lend_from = PyLong_AsSsize_t(arguments[2]);
         if (lend_from == -1 && PyErr_Occurred()) return nullptr;
         Tickets tickets;
-        const LendTerms terms{channel.id(), true, lendings_of(state, arguments[3]), &tickets};
+        const LendTerms terms{.channel = channel.id(),
+                              .deferred = true,
+                              .lendings = lendings_of(state, arguments[3]),
+                              .tickets = &tickets};
         Message message = encode_task(state, arguments[1], terms, lend_from);
         Handle<Completion> completion = Completion::make();
         // The object first: once sent, the task runs whatever fails here.

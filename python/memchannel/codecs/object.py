@@ -26,7 +26,9 @@ _PRIMITIVES = (
     *(_core.Lock, _core.RLock, _core.Semaphore, _core.BoundedSemaphore),
     *(_core.Event, _core.Condition, _core.Barrier, _core.Counter),
 )
-_REFERRED = frozenset((*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Share, _core.StringView, _core.Descriptor))
+_REFERRED = frozenset(
+    (*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Share, _core.StringView, _core.Descriptor)
+)
 
 NEVER = sys.maxsize
 """As `lend_from`: nothing is lent, and nothing shared as `memchannel.register` has it."""
