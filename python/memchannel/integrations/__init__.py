@@ -1,1 +1,1 @@
-"""Interpreters as the workers of other libraries: `memchannel.integrations.joblib`."""
+"""Interpreters as the workers of other libraries: `memchannel.integrations.joblib` and `.dask`."""
