@@ -96,6 +96,22 @@ def test_numpys_warning_of_subinterpreters_is_left_out_and_no_other() -> None:
         )
 
 
+def test_numpys_warning_of_a_reload_is_kept(isolated: Isolated) -> None:
+    source = """
+        import importlib, warnings
+        import numpy
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            code = compile("importlib.reload(numpy)", "who reloads", "exec")
+            exec(code)
+        [warning] = seen
+        assert warning.category is UserWarning and "NumPy was reloaded" in str(warning.message)
+        assert warning.filename == "who reloads"
+        """
+    isolated.run(source)
+    assert isolated.value("float(numpy.ones(3).sum())") == 3.0
+
+
 def test_results_are_those_of_the_main_interpreter(isolated: Isolated) -> None:
     program = """
     import numpy as np

@@ -13,6 +13,9 @@ from ._libraries import Libraries
 # The start of what NumPy says, at the end of its own import, in an interpreter other than the main one.
 _NUMPY_WARNING = "NumPy was imported from a Python sub-interpreter"
 
+# Frames from an adapter to the caller of importlib.reload().
+_OF_RELOAD = 5
+
 
 def adapt(name: str, loader: Any, libraries: Libraries) -> None:
     """Have a loader execute the module `name` in its adapter, if there is one for it.
@@ -35,12 +38,15 @@ def adapt(name: str, loader: Any, libraries: Libraries) -> None:
 def _without_numpy_warning(module: ModuleType, libraries: Libraries) -> Iterator[None]:
     """Leave out NumPy's warning of C statics that interpreters share, which private images do not.
 
+    NumPy gives it in place of its warning of a reload, which is given here.
+
     One entry goes into the filters and comes out again. `warnings.catch_warnings` would restore the whole
     list, and with it drop filters that NumPy's own modules add meanwhile.
     """
     import re
     import warnings
 
+    again = hasattr(module, "ndarray")
     entry = ("ignore", re.compile(_NUMPY_WARNING), UserWarning, None, 0)
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     filters.insert(0, entry)
@@ -49,6 +55,9 @@ def _without_numpy_warning(module: ModuleType, libraries: Libraries) -> Iterator
     finally:
         if entry in filters:
             filters.remove(entry)
+    if again:
+        text = "NumPy was reloaded (imported a second time), which its own modules do not reckon with"
+        warnings.warn(text, UserWarning, stacklevel=_OF_RELOAD)
 
 
 @contextmanager
