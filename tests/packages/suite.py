@@ -40,7 +40,7 @@ BY_PATH = "it loads an extension module that it compiles itself by its path, so 
 EXPECTED = {
     "test_xerbla_override": FORK,
     "test_large_zip": FORK,
-    "test_read_write_bool_array": "multiprocessing starts daemon threads, and isolated interpreters have none",
+    "test_read_write_bool_array": "multiprocessing needs daemon threads, and isolated interpreters have none",
     "test_no_suboffsets": "CPython's own _testbuffer, which it needs, does not load in isolated interpreters",
     "numpy/_core/tests/test_array_interface.py": BY_PATH,
     "numpy/_core/tests/test_mem_policy.py": BY_PATH,
