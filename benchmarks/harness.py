@@ -102,7 +102,7 @@ def machine() -> dict[str, Any]:
         "processor": cpu,
         "cores": os.process_cpu_count(),
         "load": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "debug": bool(sysconfig.get_config_var("Py_DEBUG")),
         "memchannel": memchannel.__version__,
