@@ -1,4 +1,4 @@
-"""Run random programs and write a report: python tests/chaos/run.py --count 20000 --report docs/reports/chaos."""
+"""Run random programs and write a report: run.py --count 20000 --report docs/reports/chaos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the programs and their controls: python tests/exits/run.py --repeat 20 --report docs/reports/exits."""
+"""Run the programs and their controls: run.py --repeat 20 --report docs/reports/exits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Soak a process and compare it with a control: python tests/soak/run.py --minutes 30 --report docs/reports/soak."""
+"""Soak a process beside a control: python tests/soak/run.py --minutes 30 --report docs/reports/soak."""
 
 from __future__ import annotations
 
