@@ -87,4 +87,14 @@ bool check_process(const Channel& channel) noexcept {
     return false;
 }
 
+void warn_unreleased(PyObject* view) noexcept {
+    const ErrorScope errors;
+    if (PyErr_ResourceWarning(view, 1, "unreleased %R", view) == 0) return;
+    if (PyErr_ExceptionMatches(PyExc_Warning)) {
+        PyErr_WriteUnraisable(view);
+    } else {
+        PyErr_Clear();
+    }
+}
+
 }  // namespace memchannel

@@ -42,5 +42,7 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
 // False, with an exception: the object was made before os.fork().
 bool check_process(const Channel& channel) noexcept;
 bool check_process(const Primitive& primitive) noexcept;
+// For finalizers: an unreleased view that dies as the last user of its lease is like an unclosed file.
+void warn_unreleased(PyObject* view) noexcept;
 
 }  // namespace memchannel

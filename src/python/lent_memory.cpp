@@ -157,8 +157,10 @@ bool dropped_quietly(PyObject* lent_memory) noexcept { return lent(lent_memory)-
 
 void set_dropped_quietly(PyObject* lent_memory) noexcept { lent(lent_memory)->dropped_quietly = true; }
 
-PyObject* owner_of(PyObject* lent_memory) noexcept {
-    const OwnerId owner = lent(lent_memory)->lease->owner_id();
+PyObject* owner_of(PyObject* lent_memory) noexcept { return owner_of(*lent(lent_memory)->lease); }
+
+PyObject* owner_of(const Lease& lease) noexcept {
+    const OwnerId owner = lease.owner_id();
     if (owner == no_owner) Py_RETURN_NONE;
     return PyLong_FromLongLong(owner);
 }

@@ -33,7 +33,9 @@ Content content_of(PyObject* lent_memory) noexcept;
 // Whether a view of it that is dropped unreleased warns.
 bool dropped_quietly(PyObject* lent_memory) noexcept;
 void set_dropped_quietly(PyObject* lent_memory) noexcept;
-PyObject* owner_of(PyObject* lent_memory) noexcept;  // the owner's id, or None: a new reference
+// The owner's id, or None: a new reference.
+PyObject* owner_of(const Lease& lease) noexcept;
+PyObject* owner_of(PyObject* lent_memory) noexcept;
 
 bool add_lent_memory_type(PyObject* module, ModuleState& state) noexcept;
 

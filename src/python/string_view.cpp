@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "arguments.hpp"
+#include "lent_memory.hpp"
 #include "string_view_docs.hpp"
 #include "text.hpp"
 
@@ -286,17 +287,12 @@ PyObject* as_str(PyObject* self) {
     return guarded<PyObject*>(nullptr, [&] { return to_str(text_of(self)).release(); });
 }
 
-Ref owner_id(const Lease& lease) {
-    const OwnerId owner = lease.owner_id();
-    return owner == no_owner ? Ref::borrow(Py_None) : Ref::steal(PyLong_FromLongLong(owner));
-}
-
 PyObject* repr(PyObject* self) {
     constexpr Py_ssize_t shown = 40;
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         if (!fields(self).lease) return PyUnicode_FromFormat("<StringView: released text at %p>", self);
         const Text text = text_of(self);
-        const Ref owner = owner_id(*text.lease);
+        const Ref owner = Ref::steal(owner_of(*text.lease));
         const Ref begin = to_str(text.part(0, std::min(text.length, shown)));
         if (!owner) return nullptr;
         return PyUnicode_FromFormat("<StringView of interpreter %S: %R%s, length %zd>", owner.get(),
@@ -321,20 +317,11 @@ PyObject* view_enter(PyObject* self, PyObject*) {
 
 PyObject* view_exit(PyObject* self, PyObject* const*, Py_ssize_t) { return view_release(self, nullptr); }
 
-// As CrossInterpreterView: an unreleased view that dies as the last user of its lease is like an unclosed
-// file.
 void finalize(PyObject* self) {
     StringViewObject& view = fields(self);
     if (!view.lease || !view.whole || view.warned || view.lease->holders() != 1) return;
     view.warned = true;  // who records warnings may keep the view for a while
-    const ErrorScope errors;
-    if (PyErr_ResourceWarning(self, 1, "unreleased %R", self) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_Warning)) {
-            PyErr_WriteUnraisable(self);
-        } else {
-            PyErr_Clear();
-        }
-    }
+    warn_unreleased(self);
 }
 
 void dealloc(PyObject* self) {
@@ -348,7 +335,7 @@ void dealloc(PyObject* self) {
 }
 
 PyObject* view_interpreter(PyObject* self, void*) {
-    return guarded<PyObject*>(nullptr, [&] { return owner_id(*text_of(self).lease).release(); });
+    return guarded<PyObject*>(nullptr, [&] { return owner_of(*text_of(self).lease); });
 }
 PyObject* view_address(PyObject* self, void*) {
     return guarded<PyObject*>(nullptr,

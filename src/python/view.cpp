@@ -110,18 +110,10 @@ bool has_users(PyObject* view) noexcept {
     return managed->exports != 1 || Py_REFCNT(managed->master.obj) != 1 || pinned(view);
 }
 
-// An unreleased view that dies as the last user of its lease is like an unclosed file.
 void view_finalize(PyObject* self) {
     if (released(self) || has_users(self)) return;
     if (dropped_quietly(fields(self)->mbuf->master.obj)) return;
-    const ErrorScope errors;
-    if (PyErr_ResourceWarning(self, 1, "unreleased %R", self) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_Warning)) {
-            PyErr_WriteUnraisable(self);
-        } else {
-            PyErr_Clear();
-        }
-    }
+    warn_unreleased(self);
 }
 
 void view_dealloc(PyObject* self) {
