@@ -6,7 +6,7 @@ import datetime
 import json
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +45,18 @@ def replacing(new: Run) -> Added:
         return sorted([*kept, new], key=lambda one: str(one["python"]))
 
     return added
+
+
+def table(columns: str, rows: Iterable[Iterable[object]]) -> list[str]:
+    """Write the lines of a Markdown table; `columns` with commas between them."""
+    names = columns.split(", ")
+    return [_row(names), "|" + "---|" * len(names), *map(_row, rows)]
+
+
+def _row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def told(run: Run) -> tuple[str, str, str]:
+    """Give the first cells of a run's row: Python, commit, date."""
+    return run["python"], run["commit"], run["date"]

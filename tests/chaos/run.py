@@ -12,10 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from chaos.programs import Program, generate, run, shrink
-from reports import Added, Run, origin, update_report
+from reports import Added, Run, origin, table, told, update_report
 
 
-def table(runs: list[Run]) -> str:
+def page(runs: list[Run]) -> str:
     """Write the Markdown page."""
     lines = [
         "# Random programs",
@@ -24,13 +24,19 @@ def table(runs: list[Run]) -> str:
         "`tests/chaos/programs.py` over up to eight interpreters and runs in a process of its own; exit",
         "status, standard error and the account of leases are checked.",
         "",
-        "| Python | commit | date | seeds | programs | steps | failed |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {one['python']} | {one['commit']} | {one['date']} | {one['first']} to {one['last']} | "
-        f"{one['programs']} | {one['steps']} | {len(one['failures'])} |"
-        for one in runs
+        *table(
+            "Python, commit, date, seeds, programs, steps, failed",
+            (
+                (
+                    *told(one),
+                    f"{one['first']} to {one['last']}",
+                    one["programs"],
+                    one["steps"],
+                    len(one["failures"]),
+                )
+                for one in runs
+            ),
+        ),
     ]
     failures = [(one["python"], failure) for one in runs for failure in one["failures"]]
     if failures:
@@ -94,7 +100,7 @@ def main() -> int:
     }
     print({**result, "failures": len(failures)})
     if options.report is not None:
-        update_report(options.report, extending(result), table)
+        update_report(options.report, extending(result), page)
     return 1 if failures else 0
 
 

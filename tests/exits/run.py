@@ -13,7 +13,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from exits.programs import ENDINGS, SITUATIONS, program, run
-from reports import Run, origin, replacing, update_report
+from reports import Run, origin, replacing, table, told, update_report
 
 
 class Failed(NamedTuple):
@@ -48,7 +48,15 @@ def judge(situation: str, ending: str, repeat: int, verbose: bool) -> Failed | N
     return Failed(f"{situation} / {ending}", len(failures), dict(statuses), control)
 
 
-def table(runs: list[Run]) -> str:
+RESULTS = "Python, commit, date, programs, times, failed, of these without an excuse"
+
+
+def _cells(one: Run) -> tuple[object, ...]:
+    failures = sum(failed["failures"] for failed in one["failed"])
+    return *told(one), one["programs"], one["repeat"], failures, one["unexplained"]
+
+
+def page(runs: list[Run]) -> str:
     """Write the Markdown page."""
     lines = [
         "# Ways to end",
@@ -57,15 +65,10 @@ def table(runs: list[Run]) -> str:
         "process into a situation and ends it; exit status and standard error are checked. What fails is",
         "compared with a control, which does the same without memchannel.",
         "",
-        "| Python | commit | date | programs | times | failed | of these without an excuse |",
-        "|" + "---|" * 7,
+        *table(
+            "Python, commit, date, programs, times, failed, of these without an excuse", map(_cells, runs)
+        ),
     ]
-    for one in runs:
-        failures = sum(failed["failures"] for failed in one["failed"])
-        lines.append(
-            f"| {one['python']} | {one['commit']} | {one['date']} | {one['programs']} | {one['repeat']} "
-            f"| {failures} | {one['unexplained']} |"
-        )
     for one in runs:
         texts = [str(Failed(**failed)) for failed in one["failed"]]
         if texts:
@@ -103,7 +106,7 @@ def main() -> int:
         f"{unexplained} without an excuse"
     )
     if options.report is not None:
-        update_report(options.report, replacing(result), table)
+        update_report(options.report, replacing(result), page)
     return 1 if unexplained else 0
 
 

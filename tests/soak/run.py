@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from reports import Run, origin, replacing, update_report
+from reports import Run, origin, replacing, table, told, update_report
 
 LEVEL = {"descriptors": 0, "threads": 0, "mappings": 40, "rss": 30_000_000}
 """What may be held at the end beyond what was held after the warm-up, and what the control grows by."""
@@ -77,7 +77,28 @@ def faults(ours: Soaked, control: Soaked) -> list[str]:
     return found
 
 
-def table(runs: list[Run]) -> str:
+RESULTS = (
+    "Python, commit, date, minutes, rounds, pools, interpreters ended, leases, RSS in MB, control, "
+    "descriptors, threads, mappings, control, faults"
+)
+COURSE = "rounds, interpreters ended, alive, RSS in MB, descriptors, threads, mappings"
+
+
+def _cells(one: Run) -> tuple[object, ...]:
+    grown, control, done = one["growth"], one["control"], one["done"]
+    memory = [f"{side['rss'] / 1e6:+.1f}" for side in (grown, control)]
+    rest = [grown["descriptors"], grown["threads"], grown["mappings"], control["mappings"]]
+    counts = (one["rounds"], done["use_a_pool"], one["ended"], done["lent"])
+    faults = "; ".join(one["faults"]) or "none"
+    return *told(one), f"{done['seconds'] / 60:.0f}", *counts, *memory, *(f"{n:+d}" for n in rest), faults
+
+
+def _look(look: dict[str, int]) -> tuple[object, ...]:
+    names = ("rounds", "ended", "interpreters", "rss", "descriptors", "threads", "mappings")
+    return tuple(f"{look[name] / 1e6:.1f}" if name == "rss" else look[name] for name in names)
+
+
+def page(runs: list[Run]) -> str:
     """Write the Markdown page."""
     lines = [
         "# Soak",
@@ -87,33 +108,11 @@ def table(runs: list[Run]) -> str:
         "process; its control has no memchannel and lets as many interpreters come and go. Growth is counted",
         "after the first quarter.",
         "",
-        "| Python | commit | date | minutes | rounds | pools | interpreters ended | leases |"
-        " RSS, MB | control | descriptors | threads | mappings | control | faults |",
-        "|" + "---|" * 15,
+        *table(RESULTS, map(_cells, runs)),
     ]
     for one in runs:
-        grown, control, done = one["growth"], one["control"], one["done"]
-        lines.append(
-            f"| {one['python']} | {one['commit']} | {one['date']} | {done['seconds'] / 60:.0f} "
-            f"| {one['rounds']} "
-            f"| {done['use_a_pool']} | {one['ended']} | {done['lent']} "
-            f"| {grown['rss'] / 1e6:+.1f} | {control['rss'] / 1e6:+.1f} | {grown['descriptors']:+d} "
-            f"| {grown['threads']:+d} | {grown['mappings']:+d} | {control['mappings']:+d} "
-            f"| {'; '.join(one['faults']) or 'none'} |"
-        )
-    for one in runs:
         lines += ["", f"{one['python']}, what the process holds as time goes:", ""]
-        lines += [
-            "| rounds | interpreters ended | alive | RSS, MB | descriptors | threads | mappings |",
-            "|" + "---|" * 7,
-        ]
-        step = max(1, len(one["looks"]) // 12)
-        lines += [
-            f"| {look['rounds']} | {look['ended']} | {look['interpreters']} | {look['rss'] / 1e6:.1f} "
-            f"| {look['descriptors']} "
-            f"| {look['threads']} | {look['mappings']} |"
-            for look in one["looks"][::step]
-        ]
+        lines += table(COURSE, map(_look, one["looks"][:: max(1, len(one["looks"]) // 12)]))
     return "\n".join(lines) + "\n"
 
 
@@ -138,9 +137,9 @@ def main() -> int:
         "looks": ours.looks,
         "faults": found,
     }
-    print(table([result]))
+    print(page([result]))
     if options.report is not None:
-        update_report(options.report, replacing(result), table)
+        update_report(options.report, replacing(result), page)
     return 1 if found else 0
 
 
