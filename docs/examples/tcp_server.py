@@ -76,14 +76,14 @@ def serving(host: str, port: int, handlers: int, threads: int) -> Iterator[tuple
     """Serve during the block; gives the address."""
     recv, send = create_channel(Channel)
     with socket.create_server((host, port), backlog=512) as listener, InterpreterPool(1 + handlers) as pool:
-        tasks = [pool.submit(accept, listener, send)]
-        tasks += [pool.submit(handle, recv, threads) for _ in range(handlers)]
+        accepting = pool.submit(accept, listener, send)
+        handling = [pool.submit(handle, recv, threads) for _ in range(handlers)]
         try:
             yield listener.getsockname()
         finally:
             listener.shutdown(socket.SHUT_RDWR)  # accept() fails, the channel ends, and all tasks with it
-            print(f"{tasks[0].result()} connections", flush=True)
-            for task in tasks[1:]:
+            print(f"{accepting.result()} connections", flush=True)
+            for task in handling:
                 task.result()
 
 

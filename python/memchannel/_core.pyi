@@ -3,12 +3,14 @@
 # of. The docstrings are the extension's.
 
 from asyncio import Future
-from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CapsuleType, FrameType, GenericAlias, TracebackType
 from typing import Any, Generic, Literal, NoReturn, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
 from numpy.typing import NDArray
 
+from memchannel._typing import ArraySource, MemSource
+from memchannel.arrayview import ArrayView
 from memchannel.statistics import ChannelStatistics
 
 # A channel whose element type nobody names takes and gives anything (PEP 696).
@@ -56,17 +58,78 @@ class _End:
 
 class RecvChannel(_End, Generic[_T_co]):
     def __new__(cls, id: int) -> Self: ...
-    def recv(self, timeout: float | None = None, *, copy: bool = False, as_view: bool = False) -> _T_co: ...
+    def broadcast(self) -> RecvChannel[_T_co]: ...
+    @overload
+    def recv(
+        self, timeout: float | None = None, *, copy: bool = False, as_view: Literal[False] = False
+    ) -> _T_co: ...
+    @overload
+    def recv(
+        self, timeout: float | None = None, *, copy: Literal[False] = False, as_view: Literal[True]
+    ) -> ArrayView: ...
+    @overload
+    def recv(
+        self, timeout: float | None = None, *, copy: bool = False, as_view: bool
+    ) -> _T_co | ArrayView: ...
     @overload
     def recv_nowait(
-        self, default: None = None, *, copy: bool = False, as_view: bool = False
+        self, default: None = None, *, copy: bool = False, as_view: Literal[False] = False
     ) -> _T_co | None: ...
     @overload
-    def recv_nowait(self, default: _D, *, copy: bool = False, as_view: bool = False) -> _T_co | _D: ...
+    def recv_nowait(
+        self, default: _D, *, copy: bool = False, as_view: Literal[False] = False
+    ) -> _T_co | _D: ...
+    @overload
+    def recv_nowait(
+        self, default: None = None, *, copy: Literal[False] = False, as_view: Literal[True]
+    ) -> ArrayView | None: ...
+    @overload
+    def recv_nowait(
+        self, default: _D, *, copy: Literal[False] = False, as_view: Literal[True]
+    ) -> ArrayView | _D: ...
+    @overload
+    def recv_nowait(
+        self, default: None = None, *, copy: bool = False, as_view: bool
+    ) -> _T_co | ArrayView | None: ...
+    @overload
+    def recv_nowait(self, default: _D, *, copy: bool = False, as_view: bool) -> _T_co | ArrayView | _D: ...
+    @overload
     def recv_many(
-        self, limit: SupportsIndex, timeout: float | None = None, *, copy: bool = False, as_view: bool = False
+        self,
+        limit: SupportsIndex,
+        timeout: float | None = None,
+        *,
+        copy: bool = False,
+        as_view: Literal[False] = False,
     ) -> list[_T_co]: ...
-    def recv_async(self, *, copy: bool = False, as_view: bool = False) -> Coroutine[Any, Any, _T_co]: ...
+    @overload
+    def recv_many(
+        self,
+        limit: SupportsIndex,
+        timeout: float | None = None,
+        *,
+        copy: Literal[False] = False,
+        as_view: Literal[True],
+    ) -> list[ArrayView]: ...
+    @overload
+    def recv_many(
+        self,
+        limit: SupportsIndex,
+        timeout: float | None = None,
+        *,
+        copy: Literal[False] = False,
+        as_view: bool,
+    ) -> list[_T_co] | list[ArrayView]: ...
+    @overload
+    def recv_async(
+        self, *, copy: bool = False, as_view: Literal[False] = False
+    ) -> Coroutine[Any, Any, _T_co]: ...
+    @overload
+    def recv_async(
+        self, *, copy: Literal[False] = False, as_view: Literal[True]
+    ) -> Coroutine[Any, Any, ArrayView]: ...
+    @overload
+    def recv_async(self, *, copy: bool = False, as_view: bool) -> Coroutine[Any, Any, _T_co | ArrayView]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _T_co: ...
     def __aiter__(self) -> Self: ...
@@ -83,8 +146,10 @@ class SendChannel(_End, Generic[_T_contra]):
     ) -> None: ...
     def send_async(self, obj: _T_contra, *, by_value: bool = False) -> Coroutine[Any, Any, None]: ...
 
+# What a MemChannel gives depends on what was sent: a CrossInterpreterView for a buffer, a StringView for a
+# str. Each receiver knows which; a union would have all of them ask.
 @final
-class MemChannel(RecvChannel[Any], SendChannel[Buffer | str | StringView]):
+class MemChannel(RecvChannel[Any], SendChannel[MemSource]):
     def __new__(
         cls,
         maxsize: SupportsIndex = 0,
@@ -94,10 +159,10 @@ class MemChannel(RecvChannel[Any], SendChannel[Buffer | str | StringView]):
         name: str | None = None,
     ) -> Self: ...
     @property
-    def ends(self) -> tuple[RecvChannel[Any], SendChannel[Buffer | str | StringView]]: ...
+    def ends(self) -> tuple[RecvChannel[Any], SendChannel[MemSource]]: ...
 
 @final
-class ArrayChannel(RecvChannel[NDArray[Any]], SendChannel[Any]):
+class ArrayChannel(RecvChannel[NDArray[Any]], SendChannel[ArraySource]):
     def __new__(
         cls,
         maxsize: SupportsIndex = 0,
@@ -107,7 +172,7 @@ class ArrayChannel(RecvChannel[NDArray[Any]], SendChannel[Any]):
         name: str | None = None,
     ) -> Self: ...
     @property
-    def ends(self) -> tuple[RecvChannel[NDArray[Any]], SendChannel[Any]]: ...
+    def ends(self) -> tuple[RecvChannel[NDArray[Any]], SendChannel[ArraySource]]: ...
 
 @final
 class Channel(RecvChannel[_T], SendChannel[_T]):
@@ -122,9 +187,29 @@ class Channel(RecvChannel[_T], SendChannel[_T]):
     @property
     def ends(self) -> tuple[RecvChannel[_T], SendChannel[_T]]: ...
 
-def select(
-    *cases: RecvChannel[Any] | tuple[SendChannel[Any], Any], timeout: float | None = None
-) -> tuple[RecvChannel[Any] | SendChannel[Any], Any]: ...
+@overload
+def select[T1, T2](
+    case1: RecvChannel[T1], case2: RecvChannel[T2], /, *, timeout: float | None = None
+) -> tuple[RecvChannel[T1], T1] | tuple[RecvChannel[T2], T2]: ...
+@overload
+def select[T1, T2, T3](
+    case1: RecvChannel[T1],
+    case2: RecvChannel[T2],
+    case3: RecvChannel[T3],
+    /,
+    *,
+    timeout: float | None = None,
+) -> tuple[RecvChannel[T1], T1] | tuple[RecvChannel[T2], T2] | tuple[RecvChannel[T3], T3]: ...
+@overload
+def select[T1](*cases: RecvChannel[T1], timeout: float | None = None) -> tuple[RecvChannel[T1], T1]: ...
+@overload
+def select[T1](
+    *cases: tuple[SendChannel[T1], T1], timeout: float | None = None
+) -> tuple[SendChannel[T1], None]: ...
+@overload
+def select[T1](
+    *cases: RecvChannel[T1] | tuple[SendChannel[Any], Any], timeout: float | None = None
+) -> tuple[RecvChannel[T1], T1] | tuple[SendChannel[Any], None]: ...
 def _open_end(id: int, side: int, process: int, codec: int, /) -> _End: ...
 def _task_channel(name: str, /) -> Channel[Any]: ...
 def _channels() -> list[tuple[RecvChannel[Any], SendChannel[Any]]]: ...

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import atexit
 import gc
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin, overload
 
 from memchannel import _core
 from memchannel._core import ArrayChannel, Channel, MemChannel, RecvChannel, SendChannel
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from memchannel._typing import ArraySource, MemSource
+
 __all__ = ["create_channel", "list_all_channels"]
 
 
+@overload
+def create_channel(
+    kind: type[MemChannel] = ...,
+    maxsize: int = 0,
+    *,
+    rendezvous: bool = False,
+    release: Literal["eager", "deferred"] = "eager",
+    name: str | None = None,
+) -> tuple[RecvChannel[Any], SendChannel[MemSource]]: ...
+@overload
+def create_channel(
+    kind: type[ArrayChannel],
+    maxsize: int = 0,
+    *,
+    rendezvous: bool = False,
+    release: Literal["eager", "deferred"] = "eager",
+    name: str | None = None,
+) -> tuple[RecvChannel[NDArray[Any]], SendChannel[ArraySource]]: ...
+@overload
+def create_channel[T = Any](  # a kind whose element type nobody names takes and gives anything (PEP 696)
+    kind: type[Channel[T]],
+    maxsize: int = 0,
+    *,
+    rendezvous: bool = False,
+    release: Literal["eager", "deferred"] = "eager",
+    name: str | None = None,
+) -> tuple[RecvChannel[T], SendChannel[T]]: ...
 def create_channel(
     kind: type[Any] = MemChannel,
     maxsize: int = 0,
@@ -25,7 +57,8 @@ def create_channel(
     Parameters
     ----------
     kind : type
-        `MemChannel`, `ArrayChannel` or `Channel`.
+        `MemChannel`, `ArrayChannel` or `Channel`; a ``Channel[int]`` tells type checkers what its ends take
+        and give, and is a `Channel`.
     maxsize, rendezvous, release, name
         As for these classes.
 
@@ -49,7 +82,7 @@ def create_channel(
     >>> recv.recv()
     {'answer': 42}
     """
-    if kind not in (MemChannel, ArrayChannel, Channel):
+    if (get_origin(kind) or kind) not in (MemChannel, ArrayChannel, Channel):
         raise TypeError(f"kind must be MemChannel, ArrayChannel or Channel, not {kind!r}")
     ends: tuple[RecvChannel[Any], SendChannel[Any]] = kind(
         maxsize, rendezvous=rendezvous, release=release, name=name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from memchannel import _core
 
@@ -24,6 +24,16 @@ _STRING_DTYPE = 2056  # NPY_VSTRING (numpy/_core/include/numpy/ndarraytypes.h)
 __all__ = ["WritableBlock", "array", "empty", "zeros"]
 
 
+@overload
+def empty(shape: int | Sequence[int], *, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
+@overload
+def empty[S: np.generic](
+    shape: int | Sequence[int], dtype: type[S] | np.dtype[S], *, order: Literal["C", "F"] = "C"
+) -> NDArray[S]: ...
+@overload
+def empty(
+    shape: int | Sequence[int], dtype: DTypeLike, *, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]: ...
 def empty(
     shape: int | Sequence[int], dtype: DTypeLike = float, *, order: Literal["C", "F"] = "C"
 ) -> NDArray[Any]:
@@ -81,6 +91,16 @@ def _dimensions(shape: Any) -> tuple[int, ...]:
     return dims
 
 
+@overload
+def zeros(shape: int | Sequence[int], *, order: Literal["C", "F"] = "C") -> NDArray[np.float64]: ...
+@overload
+def zeros[S: np.generic](
+    shape: int | Sequence[int], dtype: type[S] | np.dtype[S], *, order: Literal["C", "F"] = "C"
+) -> NDArray[S]: ...
+@overload
+def zeros(
+    shape: int | Sequence[int], dtype: DTypeLike, *, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]: ...
 def zeros(
     shape: int | Sequence[int], dtype: DTypeLike = float, *, order: Literal["C", "F"] = "C"
 ) -> NDArray[Any]:
@@ -88,6 +108,18 @@ def zeros(
     return empty(shape, dtype, order=order)
 
 
+@overload
+def array[S: np.generic](
+    a: NDArray[S], dtype: None = None, *, order: Literal["C", "F"] = "C"
+) -> NDArray[S]: ...
+@overload
+def array[S: np.generic](
+    a: ArrayLike, dtype: type[S] | np.dtype[S], *, order: Literal["C", "F"] = "C"
+) -> NDArray[S]: ...
+@overload
+def array(
+    a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C"
+) -> NDArray[Any]: ...
 def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C") -> NDArray[Any]:
     """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`.
 

@@ -9,7 +9,7 @@ import pickle
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from memchannel import _core, _worker, interpreters
 from memchannel._arguments import checked_arguments, checked_name, checked_packages, deadline, integer
@@ -19,12 +19,14 @@ from memchannel.codecs.functions import UNPICKLABLE, dump_function, unpicklable_
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from typing import Unpack
 
     from numpy.typing import NDArray
 
-__all__ = ["BrokenInterpreterPool", "InterpreterPool"]
+    from memchannel._typing import ArraySource, BlockOptions, MapOptions
 
-T = TypeVar("T")
+
+__all__ = ["BrokenInterpreterPool", "InterpreterPool"]
 
 _numbers = itertools.count()
 _MOST_BLAS_THREADS = 4  # for each processor; a library starts as many as it is told, with buffers
@@ -143,7 +145,7 @@ class InterpreterPool(Executor):
             "of its own, or return what is to be submitted next"
         )
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` in a worker and return its future.
 
         Raises
@@ -166,14 +168,49 @@ class InterpreterPool(Executor):
             self._blame_argument({**dict(enumerate(args)), **kwargs}, exc)
             raise
 
-    def map(
+    @overload  # type: ignore[override]  # narrower than an Executor's, as the built-in map is
+    def map[T, T1](
+        self, fn: Callable[[T1], T], items: Iterable[T1], /, **options: Unpack[MapOptions]
+    ) -> Iterator[T]: ...
+    @overload
+    def map[T, T1, T2](
+        self,
+        fn: Callable[[T1, T2], T],
+        items1: Iterable[T1],
+        items2: Iterable[T2],
+        /,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def map[T, T1, T2, T3](
+        self,
+        fn: Callable[[T1, T2, T3], T],
+        items1: Iterable[T1],
+        items2: Iterable[T2],
+        items3: Iterable[T3],
+        /,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def map[T](
         self,
         fn: Callable[..., T],
+        items1: Iterable[Any],
+        items2: Iterable[Any],
+        items3: Iterable[Any],
+        items4: Iterable[Any],
+        /,
+        *more_items: Iterable[Any],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    def map(
+        self,
+        fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """Call `fn` for each tuple of items; see `concurrent.futures.Executor.map`.
 
         With `buffersize` the iterables are read only so far ahead of the results, on every Python. A large
@@ -217,6 +254,79 @@ class InterpreterPool(Executor):
                 exc.add_note(text)
                 return
 
+    # A function of one array is checked against the array's own type, or any array where that is none.
+    @overload
+    def map_blocks[A: NDArray[Any], T](
+        self, fn: Callable[[A], T], array: A, /, *, out: None = None, **options: Unpack[BlockOptions]
+    ) -> Iterator[T]: ...
+    @overload
+    def map_blocks[A: NDArray[Any], Out: NDArray[Any]](
+        self, fn: Callable[[A], object], array: A, /, *, out: Out, **options: Unpack[BlockOptions]
+    ) -> Out: ...
+    @overload
+    def map_blocks[T](
+        self,
+        fn: Callable[[NDArray[Any]], T],
+        array: ArraySource,
+        /,
+        *,
+        out: None = None,
+        **options: Unpack[BlockOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def map_blocks[Out: NDArray[Any]](
+        self,
+        fn: Callable[[NDArray[Any]], object],
+        array: ArraySource,
+        /,
+        *,
+        out: Out,
+        **options: Unpack[BlockOptions],
+    ) -> Out: ...
+    @overload
+    def map_blocks[A: NDArray[Any], B: NDArray[Any], T](
+        self,
+        fn: Callable[[A, B], T],
+        array1: A,
+        array2: B,
+        /,
+        *,
+        out: None = None,
+        **options: Unpack[BlockOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def map_blocks[A: NDArray[Any], B: NDArray[Any], Out: NDArray[Any]](
+        self,
+        fn: Callable[[A, B], object],
+        array1: A,
+        array2: B,
+        /,
+        *,
+        out: Out,
+        **options: Unpack[BlockOptions],
+    ) -> Out: ...
+    @overload
+    def map_blocks[T](
+        self,
+        fn: Callable[..., T],
+        array1: ArraySource,
+        array2: ArraySource,
+        /,
+        *more: ArraySource,
+        out: None = None,
+        **options: Unpack[BlockOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def map_blocks[Out: NDArray[Any]](
+        self,
+        fn: Callable[..., object],
+        array1: ArraySource,
+        array2: ArraySource,
+        /,
+        *more: ArraySource,
+        out: Out,
+        **options: Unpack[BlockOptions],
+    ) -> Out: ...
     def map_blocks(
         self,
         fn: Callable[..., Any],

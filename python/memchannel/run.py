@@ -8,7 +8,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, overload
 
 from memchannel import _core
 from memchannel._remote import Outcome, Request
@@ -23,7 +23,7 @@ __all__ = ["RunResult", "call_soon", "execute", "run"]
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult[T = Any]:
     """How a run in another interpreter went.
 
     Attributes
@@ -46,7 +46,9 @@ class RunResult:
     """
 
     completed: bool
-    value: Any
+    # None where it did not complete, which `check()` makes sure of: Any, so that nobody has to ask twice
+    # (typeshed's "Any trick").
+    value: T | Any
     exception: ExceptionSnapshot | None
     source: str | Callable[..., Any] = field(repr=False)
     shared: dict[str, Any] = field(repr=False)
@@ -54,7 +56,7 @@ class RunResult:
     stderr: str | None
     elapsed: float
 
-    def check(self) -> RunResult:
+    def check(self) -> Self:
         """Raise the other side's exception, if there was one, and return the result itself otherwise.
 
         Raises
@@ -171,6 +173,28 @@ def _request(
 # ---- running
 
 
+@overload
+def run(
+    interp: Interpreter,
+    source: str,
+    /,
+    *,
+    shared: Mapping[str, Any] | None = None,
+    capture_output: bool = False,
+    thread: bool = False,
+    **more_shared: Any,
+) -> RunResult[None]: ...
+@overload
+def run[T](
+    interp: Interpreter,
+    function: Callable[..., T],
+    /,
+    *,
+    shared: Mapping[str, Any] | None = None,
+    capture_output: bool = False,
+    thread: bool = False,
+    **more_shared: Any,
+) -> RunResult[T]: ...
 def run(
     interp: Interpreter,
     source_or_function: str | Callable[..., Any],
@@ -180,7 +204,7 @@ def run(
     capture_output: bool = False,
     thread: bool = False,
     **more_shared: Any,
-) -> RunResult:
+) -> RunResult[Any]:
     """Run source or a function in another interpreter and wait for it.
 
     Parameters
@@ -341,7 +365,7 @@ def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Out
 # ---- calling
 
 
-def call_soon(interp: Interpreter, function: Callable[..., object], /, *args: Any) -> None:
+def call_soon[*Ts](interp: Interpreter, function: Callable[[*Ts], object], /, *args: *Ts) -> None:
     """Have another interpreter call a function soon, and do not wait for it.
 
     It is called when that interpreter next waits in memchannel (a wait that goes on is woken for it), between
@@ -369,10 +393,11 @@ def call_soon(interp: Interpreter, function: Callable[..., object], /, *args: An
     """
     if not callable(function):
         raise TypeError(f"call_soon() takes a callable, not {function!r}")
+    given: tuple[Any, ...] = args
     number = interpreter_id(interp, "call_soon")
     _refuse_closed(number)
     _interpreters.is_running(number)  # raises if there is none
     try:
-        _core._call_soon(number, (function, args))
+        _core._call_soon(number, (function, given))
     except Exception as exc:
-        _raise_culprit(function, {f"argument {i}": value for i, value in enumerate(args)}, exc)
+        _raise_culprit(function, {f"argument {i}": value for i, value in enumerate(given)}, exc)
