@@ -6,7 +6,6 @@ import itertools
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import termios
@@ -434,34 +433,6 @@ class TestProcess:
         assert done.returncode == 1
         assert re.fullmatch(r"memchannel map: error: cannot write 'out\.npy': .*\n", done.stderr)
         assert files() == {"data.npy", f"{module}.py", f"{module}_full.py"}
-
-    def test_ctrl_c(self, module: str) -> None:
-        Path(f"{module}_slow.py").write_text(
-            "import pathlib\n\ndef loop(block):\n    pathlib.Path('started').touch()\n    while True: pass\n"
-        )
-        # Debug builds say when an import that was interrupted leaves a file to the garbage collector.
-        quiet = ["-W", "ignore::ResourceWarning"]
-        arguments = ["map", "data.npy", f"{module}_slow:loop", "-o", "out.npy"]
-        child = subprocess.Popen(
-            [sys.executable, *quiet, "-m", "memchannel", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=child_environment(),
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while not Path("started").exists():
-                assert child.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            child.send_signal(signal.SIGINT)
-            _, err = child.communicate(timeout=60)
-        finally:
-            child.kill()
-            child.wait()
-        assert child.returncode == 130
-        assert err == "memchannel map: interrupted\n"
-        assert files() == {"data.npy", "started", f"{module}.py", f"{module}_slow.py"}
 
     def test_progress_on_a_terminal(self, module: str) -> None:
         read_terminal, write_terminal = pty.openpty()

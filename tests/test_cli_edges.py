@@ -178,9 +178,17 @@ def test_output_keeps_its_permissions(module: str) -> None:
     assert os.stat("new.npy").st_mode == os.stat("usual").st_mode
 
 
-def test_output_that_is_read_only(module: str) -> None:
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("kept.npy", "it is read-only; make it writable, or remove it"),
+        ("closed/out.npy", "no permission to make files in 'closed'"),
+    ],
+)
+def test_output_without_permission(module: str, output: str, why: str) -> None:
     Path("kept.npy").write_bytes(b"earlier")
     Path("kept.npy").chmod(0o444)
+    Path("closed").mkdir(mode=0o555)
     Path().chmod(0o777)
     # Permissions do not bind root: as somebody else, once everything is imported.
     program = (
@@ -188,7 +196,7 @@ def test_output_that_is_read_only(module: str) -> None:
         "from memchannel.cli._common import CommandError, check_destination\n"
         "os.geteuid() or os.setuid(65534)\n"
         "try:\n"
-        "    check_destination(pathlib.Path('kept.npy'))\n"
+        f"    check_destination(pathlib.Path({output!r}))\n"
         "except CommandError as error:\n"
         "    print(error.status, error)\n"
         "else:\n"
@@ -202,7 +210,7 @@ def test_output_that_is_read_only(module: str) -> None:
         text=True,
         capture_output=True,
     )
-    assert done.stdout == "2 cannot write 'kept.npy': it is read-only; make it writable, or remove it\n", done
+    assert done.stdout == f"2 cannot write {output!r}: {why}\n", done
     assert Path("kept.npy").read_bytes() == b"earlier"
 
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import memchannel
-from memchannel.cli import _demo, _doctor, _map
-from memchannel.cli._common import INTERRUPTED, OUTPUT_CLOSED, CommandError, OutputClosedError, telling
+from memchannel.cli import _demo, _doctor, _map, _signals
+from memchannel.cli._colours import painted
+from memchannel.cli._common import (
+    INTERRUPTED,
+    OUTPUT_CLOSED,
+    SIGNALLED,
+    CommandError,
+    OutputClosedError,
+    telling,
+)
 
 __all__ = ["main"]
 
 DESCRIPTION = (
     "Run a Python function over one array in several interpreters of one process, without copying it."
 )
+
+EPILOG = """\
+examples:
+  memchannel map heights.npy numpy:median                  the median of each block
+  memchannel map heights.npy filters:smooth -o out.npy     smooth() in ./filters.py, into a file
+  memchannel demo                                          a real job, serially and in parallel
+  memchannel doctor scipy                                  whether SciPy works in interpreters here
+
+memchannel COMMAND --help tells more. The exit status is 0; 1 when the work failed; 2 when the command line or
+its input is wrong; 130 after Ctrl-C; 128 and its number after another signal.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0, 1 when the work failed, 2 when the command line or its input is wrong,
-        130 after Ctrl-C, 141 when nobody reads the output any more.
+        130 after Ctrl-C, 129 and 143 after SIGHUP and SIGTERM, 141 when nobody reads the output any more.
 
     Raises
     ------
@@ -41,12 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         name = f"memchannel {args.command}"
-        status: int = args.run(args)
+        with _signals.raised():
+            status: int = args.run(args)
     except CommandError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: {painted('error:', 'bad', sys.stderr)} {error}", file=sys.stderr)
         return error.status
     except OutputClosedError:
         return OUTPUT_CLOSED
+    except _signals.EndedBySignal as ended:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"{name}: {_signals.WORDS[ended.number]}", file=sys.stderr)
+        return SIGNALLED + ended.number
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -69,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="memchannel",
         description=DESCRIPTION,
-        epilog="memchannel COMMAND --help tells more, with examples.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"memchannel {memchannel.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from pathlib import Path
 
 FAILURE = 1
 USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
-OUTPUT_CLOSED = 141  # 128 + SIGPIPE, what a shell reports
+SIGNALLED = 128  # and the number of the signal, what a shell reports
+INTERRUPTED = SIGNALLED + signal.SIGINT
+OUTPUT_CLOSED = SIGNALLED + signal.SIGPIPE
 
 
 class CommandError(Exception):
@@ -162,9 +164,19 @@ def replacing(path: Path) -> Iterator[Path]:
         with writing(path):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copymode(path, temporary)
+            _write_through(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path) -> None:
+    """Have the content on the disk before the name is: a power failure leaves the old file or the new one."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 class OutputClosedError(Exception):

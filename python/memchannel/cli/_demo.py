@@ -34,7 +34,13 @@ RADIUS = 2000.0  # metres
 DESCRIPTION = """\
 Compute the sky-view factor of each cell of a real digital elevation model, the Jacksboro fault in Tennessee:
 a Python loop over rays, which the GIL keeps on one core. Run it serially and in several interpreters, check
-that both agree to the last bit, and draw the result.
+that both agree to the last bit, and draw the result. Needs the extra: pip install 'memchannel[demo]'
+"""
+
+EXAMPLES = """\
+examples:
+  memchannel demo                           all cells; the picture goes to memchannel-demo.png
+  memchannel demo --quick -j 2 -o sky.png   a second, with two interpreters
 """
 
 
@@ -44,6 +50,7 @@ def add_parser(commands: Any) -> None:
         "demo",
         help="run a real job serially and in parallel, and draw a picture",
         description=DESCRIPTION,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -7,17 +7,22 @@ import dataclasses
 import json
 import os
 import platform
+import resource
 import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
 
+from memchannel.cli._colours import painted
 from memchannel.cli._common import FAILURE, format_bytes, print_table, say
 
 DESCRIPTION = """\
 Tell what this Python and this platform can do, and whether each PACKAGE loads and works in an interpreter
 with a GIL of its own; if something cannot, why not. Packages are named as they are imported, and tried in a
 process of their own, so that a crash is an answer, too. The exit status is 1 if anything does not work.
+
+What it prints is meant for bug reports: paste all of it. It has no colours where it is not printed on a
+terminal, and no name of a user: the home directory is written as ~.
 """
 
 EXAMPLES = """\
@@ -25,11 +30,26 @@ examples:
   memchannel doctor                       NumPy alone
   memchannel doctor scipy pandas sklearn
   memchannel doctor --json scipy | jq .packages
+  memchannel doctor scipy > report.txt    for a bug report
 """
 
 Facts = dict[str, Any]
 
 GREETING = b"greeting"
+
+# Numbers of threads, allocators and preloaded libraries change what works, and how well.
+TELLING = (
+    "PYTHON",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "BLIS_",
+    "NUMEXPR_",
+    "MALLOC_",
+    "GLIBC_",
+    "LD_",
+    "MEMCHANNEL_",
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -54,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         "python": _python(),
         "platform": _platform(),
         "memchannel": _memchannel(),
+        "requirements": _requirements(),
+        "environment": _environment(),
         "packages": {name: _package(name) for name in args.packages},
     }
     if args.json:
@@ -72,8 +94,16 @@ def _python() -> Facts:
         "build": "debug" if hasattr(sys, "gettotalrefcount") else "release",
         "free_threaded": free_threaded,
         "gil_enabled": sys._is_gil_enabled(),
-        "executable": sys.executable,
+        "executable": _without_home(sys.executable),
+        "compiler": platform.python_compiler(),
     }
+
+
+def _without_home(path: str | None) -> str | None:
+    home = os.path.expanduser("~")
+    if path is None or home in ("~", "/") or not path.startswith(home + os.sep):
+        return path
+    return "~" + path.removeprefix(home)
 
 
 def _platform() -> Facts:
@@ -81,12 +111,15 @@ def _platform() -> Facts:
     from memchannel import images
 
     reason = images.unsupported_reason()
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return {
         "ok": reason is None,
         "reason": reason,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         "cpus": os.process_cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_limit": None if limit == resource.RLIM_INFINITY else limit,
         "max_map_count": _max_map_count(),
     }
 
@@ -106,7 +139,7 @@ def _memchannel() -> Facts:
 
     facts: Facts = {
         "version": memchannel.__version__,
-        "core": memchannel._core.__file__,
+        "core": _without_home(memchannel._core.__file__),
         "fork": "ok: mended" if memchannel._core._fork_is_mended() else "a child crashes beside interpreters",
     }
     try:
@@ -127,6 +160,31 @@ def _send_greeting(channel: Any) -> None:
     channel.send(GREETING)
 
 
+def _requirements() -> dict[str, str | None]:
+    """Give the installed versions of what memchannel requires; None for what is not there."""
+    import importlib.metadata
+
+    versions: dict[str, str | None] = {}
+    names = ["numpy", "cloudpickle", "threadpoolctl"]
+    if sys.version_info < (3, 14):
+        names.append("backports.interpreters")
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def _environment() -> dict[str, str | None]:
+    """Give the settings that bear on what works."""
+    return {
+        name: os.pathsep.join(filter(None, map(_without_home, value.split(os.pathsep))))
+        for name, value in sorted(os.environ.items())
+        if name.startswith(TELLING)
+    }
+
+
 def _package(name: str) -> Facts:
     from memchannel.images import probe
 
@@ -141,11 +199,18 @@ def _print(facts: Facts) -> None:
             ("Python", f"{python['version']} ({python['implementation']}, {python['build']}, {gil})"),
             ("", python["executable"]),
             ("platform", f"{machine['system']}, {machine['libc']}, {machine['cpus']} CPUs"),
-            ("mappings", str(machine["max_map_count"] or "unknown")),
+            ("memory", _memory(machine)),
             ("memchannel", f"{ours['version']}, {_verdict(ours, 'one core for all interpreters')}"),
             ("", ours["core"]),
+            (
+                "requires",
+                ", ".join(
+                    f"{name} {version or 'MISSING'}" for name, version in facts["requirements"].items()
+                ),
+            ),
             ("fork", ours["fork"]),
             ("images", _verdict(machine, "private images of extension modules are possible")),
+            *_settings(facts["environment"]),
         ]
     )
     say()
@@ -156,8 +221,25 @@ def _print(facts: Facts) -> None:
             say(f"\n{name} wrote:\n{package['output']}")
 
 
+def _memory(machine: Facts) -> str:
+    limit = machine["memory_limit"]
+    allowed = "no limit" if limit is None else f"limited to {format_bytes(limit)}"
+    return f"{format_bytes(machine['memory'])}, {allowed}, {machine['max_map_count'] or 'unknown'} mappings"
+
+
+def _listed(requirements: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} {version or 'MISSING'}" for name, version in requirements.items())
+
+
+def _settings(environment: dict[str, str]) -> list[tuple[str, str]]:
+    lines = [f"{name}={value}" for name, value in environment.items()] or ["nothing set that bears on this"]
+    return list(zip(["environment", *[""] * len(lines)], lines, strict=False))
+
+
 def _verdict(part: Facts, what: str) -> str:
-    return f"ok: {what}" if part["ok"] else f"FAILS: {part['reason']}"
+    if part["ok"]:
+        return f"{painted('ok', 'good', sys.stdout)}: {what}"
+    return f"{painted('FAILS', 'bad', sys.stdout)}: {part['reason']}"
 
 
 def _experience(package: Facts) -> str:
