@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 __all__ = [
     "AbandonedLockError",
     "BrokenChannelError",
@@ -84,6 +82,8 @@ def pack_exception(exc: BaseException | None) -> bytes:
     """Pickle an exception for another interpreter; text where it cannot be pickled."""
     if exc is None:
         return b""
+    import pickle
+
     from memchannel.exceptions import snapshot
 
     return pickle.dumps(snapshot(exc), 5)
@@ -93,6 +93,8 @@ def poisoned_error(channel: int, packed: bytes | None) -> PoisonedChannelError:
     """Make the error that operations on a poisoned channel raise."""
     if not packed:
         return PoisonedChannelError(f"channel {channel} is poisoned")
+    import pickle
+
     from memchannel.exceptions import restore
 
     taken = pickle.loads(packed)

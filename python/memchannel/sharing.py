@@ -6,8 +6,8 @@ The protocol is the one that Antoine Pitrou asked for in the discussion of PEP 5
 from __future__ import annotations
 
 import importlib
-import pickle
 import sys
+from _pickle import PickleBuffer, PicklingError, UnpicklingError, loads  # without the module in Python
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ _inherited: Inherited = {}
 _FIXED: frozenset[type[Any]] = frozenset(
     (
         *(type(None), type(...), type(NotImplemented), bool, int, float, str, bytes, bytearray),
-        *(tuple, list, dict, set, frozenset, type, type(lambda: None), pickle.PickleBuffer),
+        *(tuple, list, dict, set, frozenset, type, type(lambda: None), PickleBuffer),
     )
 )
 
@@ -166,7 +166,7 @@ def registration_of(kind: type[Any]) -> _Registration | None:
     if loaded.kind is not kind:  # another of that name
         return None
     if loaded.share is None:
-        raise pickle.PicklingError(
+        raise PicklingError(
             f"{_readable(name)!r} is registered with memchannel in the interpreter that made this one, but "
             f"cannot be sent from here: {why}"
         )
@@ -227,7 +227,7 @@ def _for_receiving(name: str) -> _Registration:
         return _named[name]
     if name in _inherited:
         return _load(name)
-    raise pickle.UnpicklingError(
+    raise UnpicklingError(
         f"{_readable(name)!r} is registered with memchannel where the object comes from, but not here: call "
         "memchannel.register() in this interpreter, or in the one that makes it before it does"
     )
@@ -272,11 +272,11 @@ def inherit(entries: Inherited) -> None:
 def _load(name: str) -> _Registration:
     data, why = _inherited[name]
     if data is None:
-        raise pickle.UnpicklingError(
+        raise UnpicklingError(
             f"{_readable(name)!r} is registered with memchannel in the interpreter that made this one, but "
             f"could not be inherited: {why}"
         )
-    registration = _Registration(*pickle.loads(data))
+    registration = _Registration(*loads(data))
     if registration.share is not None:
         _enter(registration)
     else:
