@@ -182,6 +182,25 @@ def test_errors_are_coloured_where_asked_for(module: str) -> None:
     assert re.sub(r"\033\[[0-9;]*m", "", coloured) == plain
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_closed_standard_streams(module: str, closed: str) -> None:
+    """Nothing that belongs to one stream goes to the other, and the status is the same."""
+    command = f'"$@" {closed}>&-'
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", command, "sh", sys.executable, "-m", "memchannel", *arguments]
+        return subprocess.run(shell, env=without_settings(), capture_output=True, text=True, check=False)
+
+    done = run("map", "nowhere.npy", f"{module}:double")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert ("nowhere.npy" in done.stderr) == (closed == "1")
+    done = run("map", "data.npy", f"{module}:double", "-j", "1", "-o", "out.npy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("in out.npy" in done.stdout) == (closed == "2")
+    assert run("doctor").returncode == 0
+
+
 # ---- reports for others
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from memchannel.cli._common import (
     SIGNALLED,
     CommandError,
     OutputClosedError,
+    complain,
     telling,
 )
 
@@ -64,16 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _signals.raised():
             status: int = args.run(args)
     except CommandError as error:
-        print(f"{name}: {painted('error:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+        complain(f"{name}: {painted('error:', 'bad', sys.stderr)} {error}")
         return error.status
     except OutputClosedError:
         return OUTPUT_CLOSED
     except _signals.EndedBySignal as ended:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"{name}: {_signals.WORDS[ended.number]}", file=sys.stderr)
+        complain(f"{name}: {_signals.WORDS[ended.number]}")
         return SIGNALLED + ended.number
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+        complain(f"{name}: interrupted")
         return INTERRUPTED
     return status
 

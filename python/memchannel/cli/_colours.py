@@ -8,7 +8,7 @@ from typing import TextIO
 _CODES = {"good": "32", "bad": "1;31", "heading": "1"}  # ECMA-48, Select Graphic Rendition
 
 
-def wanted(stream: TextIO) -> bool:
+def wanted(stream: TextIO | None) -> bool:
     """Whether text for the stream may be coloured.
 
     The variables and their order are CPython's (Lib/_colorize.py, can_colorize): ``PYTHON_COLORS``,
@@ -24,12 +24,12 @@ def wanted(stream: TextIO) -> bool:
     if os.environ.get("TERM") == "dumb":
         return False
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
 
 
-def painted(text: str, kind: str, stream: TextIO) -> str:
+def painted(text: str, kind: str, stream: TextIO | None) -> str:
     """Give the text as it is to be written to the stream: coloured, if that is wanted.
 
     Parameters

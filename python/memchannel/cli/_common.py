@@ -197,6 +197,13 @@ def say(text: object = "") -> None:
         print(text, flush=True)
 
 
+def complain(text: str) -> None:
+    """Print a line on standard error, if there is one and it can be written: the status tells anyway."""
+    if sys.stderr is not None:  # print() would take standard output
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
+
+
 @contextlib.contextmanager
 def telling() -> Iterator[None]:
     """Turn what writing to standard output raises into what ends the command."""

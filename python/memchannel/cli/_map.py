@@ -15,6 +15,7 @@ from memchannel.cli._common import (
     FAILURE,
     CommandError,
     check_destination,
+    complain,
     format_bytes,
     natural_int,
     positive_int,
@@ -201,7 +202,7 @@ def _take(results: Iterator[Any], block: slice, assembly: Assembly, args: argpar
         # The worker's traceback is the cause, as it is with the standard library's executors. What comes from
         # a worker is a failure even if it is KeyboardInterrupt or SystemExit: the user's Ctrl-C has no cause.
         if isinstance(error.__cause__, RemoteTraceback):
-            print(str(error.__cause__).strip(), file=sys.stderr)
+            complain(str(error.__cause__).strip())
         elif not isinstance(error, Exception):
             raise
         raise CommandError(f"{where} failed: {type(error).__name__}: {error}", FAILURE) from error
@@ -220,4 +221,4 @@ def _of_the_function(raised: BaseException) -> BaseException:
 
 
 def _wants_progress() -> bool:
-    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    return sys.stderr is not None and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
