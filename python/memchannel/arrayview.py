@@ -9,7 +9,7 @@ import pickle
 import struct
 from collections.abc import Iterator
 from types import CapsuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from memchannel import _core
 
@@ -311,7 +311,7 @@ class ArrayView:
             return self.shape == other.shape and bool(self.tolist() == other.tolist())
         return bool(self.tolist() == other) if isinstance(other, list) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment] # the owner can write the memory
+    __hash__: ClassVar[None] = None  # type: ignore[assignment] # the owner can write the memory
 
     def __repr__(self) -> str:
         if not self.size:

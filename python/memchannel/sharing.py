@@ -44,7 +44,7 @@ class Known:
 
     def __init__(self) -> None:
         self.found: dict[int, tuple[object, Shared]] = {}  # by the id of the object, which it keeps alive
-        self.failed = False
+        self.failed: bool = False
 
 
 _registered: dict[type[Any], _Registration] = {}

@@ -1,5 +1,6 @@
 """Ask mypy and pyright (as basedpyright, which brings its own Node.js) about the examples of this folder,
-of docs/examples and of README.md: `python tests/typing/check.py`.
+of docs/examples and of README.md, and pyright whether it knows the type of every public name:
+`python tests/typing/check.py`.
 
 README.md's functions have no annotations, for shortness; everything else holds there as in strict code.
 """
@@ -7,6 +8,7 @@ README.md's functions have no annotations, for shortness; everything else holds 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +17,12 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Derived from classes of packages without annotations.
+OTHERS = {
+    "memchannel.integrations.dask.InterpreterWorkers",
+    "memchannel.integrations.joblib.MemchannelBackend",
+}
+COMPLETENESS = ["--verifytypes", "memchannel", "--ignoreexternal", "--outputjson"]
 UNANNOTATED = ["--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls"]
 
 
@@ -47,11 +55,30 @@ def pyright_settings(folder: Path, *places: Path) -> Path:
     return settings
 
 
+def symbols_without_type(report: bytes) -> list[str]:
+    """Give the public names whose type cannot be told from annotations alone."""
+    symbols = json.loads(report)["typeCompleteness"]["symbols"]
+    exported = {symbol["name"]: symbol for symbol in symbols if symbol["isExported"]}
+    if "memchannel.Channel" not in exported:
+        raise SystemExit("pyright did not find the package; is it where PYTHONPATH says?")
+    return [
+        name
+        for name, symbol in exported.items()
+        if name not in OTHERS and (not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])
+    ]
+
+
 def main() -> int:
-    """Run both, beside each other; 1 if one of them has anything to say."""
+    """Run all, beside each other; 1 if one of them has anything to say."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         readme = readme_as_program(folder)
+        completeness = subprocess.Popen(
+            [sys.executable, "-m", "basedpyright", *COMPLETENESS, "--pythonpath", sys.executable],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT / "python")},
+            stdout=subprocess.PIPE,
+        )
         places = (CHECKOUT / "tests" / "typing", CHECKOUT / "docs" / "examples")
         commands: list[list[str | Path]] = [
             ["mypy", *places],
@@ -65,7 +92,10 @@ def main() -> int:
         ]  # fmt: skip
         for process in running:
             print(process.communicate()[0], end="", flush=True)
-    return int(any(process.returncode for process in running))
+        unknown = symbols_without_type(completeness.communicate()[0])
+        for symbol in unknown:
+            print(f"the type of {symbol} is not known to who uses it: annotate it")
+    return int(bool(unknown) or any(process.returncode for process in running))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class ByValue:
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
 
 def _item(index: int) -> object:

@@ -72,7 +72,7 @@ def _set_up(worker: Worker, packages: str, blas_threads: int | None) -> None:
     InterpreterWorkers(listed, blas_threads=blas_threads).setup(worker)
 
 
-dask_setup = click.Command(
+dask_setup: click.Command = click.Command(
     "memchannel",
     help="Run the tasks of this worker in interpreters.",
     params=[

@@ -15,7 +15,7 @@ from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
 
 # Versions before lack ParallelBackendBase.submit.
-joblib = require("joblib", (1, 5), extra="joblib")
+joblib: Any = require("joblib", (1, 5), extra="joblib")
 
 from joblib._parallel_backends import (  # noqa: E402
     AutoBatchingMixin,
