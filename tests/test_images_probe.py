@@ -56,9 +56,15 @@ def test_package_that_is_not_installed() -> None:
     result = images.probe("not_installed_at_all")
     assert not result.ok
     assert result.reason == (
-        "importing not_installed_at_all in a main interpreter: "
-        "ModuleNotFoundError: No module named 'not_installed_at_all'"
+        "'not_installed_at_all' is not installed where this Python looks for packages; "
+        "python -m pip install not_installed_at_all"
     )
+    assert result.output == ""
+
+
+def test_what_to_install_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert images.probe("skimage").reason.endswith("python -m pip install scikit-image")
 
 
 @pytest.mark.parametrize("name", ["scikit-image", "numpy.linalg", "", "all"])

@@ -93,11 +93,24 @@ def probe(package: str, *, timeout: float = 180.0) -> ProbeResult:
     known_package = PACKAGES.get(package, Package(package))
     if known_package.refused:
         return ProbeResult(package, ok=False, reason=known_package.refused)
+    if not _is_there(package):
+        mend = f"python -m pip install {known_package.distribution}"
+        reason = f"{package!r} is not installed where this Python looks for packages; {mend}"
+        return ProbeResult(package, ok=False, reason=reason)
     try:
         return _run(package, known_package, timeout)
     except OSError as error:  # no descriptors, memory or processes left
         reason = f"the child process that was to try {package!r} could not be started: {error}"
         return ProbeResult(package, ok=False, reason=reason)
+
+
+def _is_there(package: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module without a spec, like __main__
+        return True
 
 
 def _run(name: str, package: Package, timeout: float) -> ProbeResult:
