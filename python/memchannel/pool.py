@@ -94,13 +94,13 @@ class InterpreterPool(Executor):
     [1024, 9]
     """
 
-    def __init__(
+    def __init__[*Ts](
         self,
         max_workers: int | None = None,
         *,
         packages: Iterable[str] | str | None = ("numpy",),
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initializer: Callable[[*Ts], object] | None = None,
+        initargs: tuple[*Ts] = (),  # type: ignore[assignment]  # as without an initializer
         max_tasks_per_interpreter: int | None = None,
         name: str | None = None,
         reuse: bool = True,

@@ -57,6 +57,15 @@ def mapping() -> None:
             pool.map(name, [1], chunks=3)  # type: ignore[call-overload]
 
 
+def with_an_initializer() -> None:
+    with InterpreterPool(1, initializer=name, initargs=(3,)) as pool:
+        assert pool.submit(name, 4).result() == "number 4"
+    InterpreterPool(1, initializer=memchannel.images.enable, initargs=("numpy",)).shutdown()
+    InterpreterPool(1, initializer=name, initargs=("three",)).shutdown()  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="initializer"):
+        InterpreterPool(1, initializer=3)  # type: ignore[arg-type]
+
+
 def a_pool_is_an_executor() -> None:
     def work(executor: Executor) -> int:
         return executor.submit(int, "3").result()
@@ -107,6 +116,7 @@ def a_function_for_other_blocks() -> None:
 EXAMPLES = [
     submitting,
     mapping,
+    with_an_initializer,
     a_pool_is_an_executor,
     over_blocks,
     over_blocks_of_what_is_like_an_array,

@@ -39,6 +39,9 @@ own. The array is mapped into memory and shared, never copied.
 FUNCTION gets a block, a read-only NumPy array, and returns a number or an array. Numbers are stacked; arrays
 are put together along the axis. With --overlap N the block has up to N more rows on either side, fewer at the
 array's edges, and results shaped like the block have them cut off.
+
+OUT.npy gets its name when all of it is written: after an error, Ctrl-C or another signal, whatever had that
+name before is there as it was.
 """
 
 EXAMPLES = """\

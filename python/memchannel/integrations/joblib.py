@@ -103,7 +103,7 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         workers = self.effective_n_jobs(n_jobs)
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        terms = {name: options.get(name, value) for name, value in self._terms.items()}
+        terms: dict[str, Any] = {name: options.get(name, value) for name, value in self._terms.items()}
         authkey = bytes(multiprocessing.process.current_process().authkey)
         self.parallel = parallel
         self._pool = InterpreterPool(
