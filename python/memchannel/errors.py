@@ -39,6 +39,13 @@ class AbandonedLockError(RuntimeError):
 class RemoteError(RuntimeError):
     """An exception of another interpreter that cannot be made again here.
 
+    Parameters
+    ----------
+    message : str
+        Message of the original exception.
+    type_name, formatted : str, optional
+        The attributes of these names.
+
     Attributes
     ----------
     type_name : str

@@ -343,7 +343,17 @@ def get_main() -> Interpreter:
 
 
 def is_running(interpreter: Interpreter) -> bool:
-    """Whether the interpreter runs something in its ``__main__`` now; the main interpreter always does.
+    """Tell whether an interpreter runs something in its ``__main__`` now; the main interpreter always does.
+
+    Parameters
+    ----------
+    interpreter : Interpreter
+        One that was not closed.
+
+    Returns
+    -------
+    bool
+        True while something runs.
 
     Raises
     ------

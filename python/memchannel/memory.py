@@ -104,7 +104,18 @@ def zeros(
 def zeros(
     shape: int | Sequence[int], dtype: DTypeLike = float, *, order: Literal["C", "F"] = "C"
 ) -> NDArray[Any]:
-    """Make an array of zeros over a new `SharedBuffer`; see `empty`."""
+    """Make an array of zeros over a new `SharedBuffer`.
+
+    Parameters
+    ----------
+    shape, dtype, order
+        As for `empty`.
+
+    Returns
+    -------
+    numpy.ndarray
+        As from `empty`.
+    """
     return empty(shape, dtype, order=order)
 
 
@@ -121,7 +132,21 @@ def array(
     a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C"
 ) -> NDArray[Any]: ...
 def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "F"] = "C") -> NDArray[Any]:
-    """Copy `a` into an array over a new `SharedBuffer`; see `empty`. The copy counts as `bytes_copied`.
+    """Copy an array into one over a new `SharedBuffer`. The copy counts as ``stats().bytes_copied``.
+
+    Parameters
+    ----------
+    a : array_like
+        What `numpy.asarray` takes.
+    dtype : dtype_like, optional
+        Of the new array; by default that of `a`.
+    order : {"C", "F"}, optional
+        Memory layout.
+
+    Returns
+    -------
+    numpy.ndarray
+        As from `empty`.
 
     Raises
     ------

@@ -148,6 +148,18 @@ class InterpreterPool(Executor):
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)`` in a worker and return its future.
 
+        Parameters
+        ----------
+        fn : callable
+            Sent by reference where the worker can import it, by value where it cannot.
+        *args, **kwargs : object
+            Pickled, but arrays of 64 KiB and more in them are lent.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Of what the call returns or raises.
+
         Raises
         ------
         RuntimeError
@@ -213,9 +225,35 @@ class InterpreterPool(Executor):
     ) -> Iterator[Any]:
         """Call `fn` for each tuple of items; see `concurrent.futures.Executor.map`.
 
-        With `buffersize` the iterables are read only so far ahead of the results, on every Python. A large
-        array that several items have, or views of it, anywhere in them, is lent once. An exception of a call
-        has a note with the item's index.
+        A large array that several items have, or views of it, anywhere in them, is lent once. An exception of
+        a call has a note with the item's index.
+
+        Parameters
+        ----------
+        fn : callable
+            Called with one item of each iterable.
+        *iterables : iterable
+            It ends with the shortest.
+        timeout : float, optional
+            Seconds from now in which a result must be there when it is asked for; None waits for ever.
+        chunksize : int, optional
+            How many items go to a worker in one task.
+        buffersize : int, optional
+            Read the iterables only so far ahead of the results, on every Python; None reads all at once.
+
+        Returns
+        -------
+        iterator
+            Of the results, in order.
+
+        Raises
+        ------
+        TimeoutError
+            By the iterator: the time is over.
+        ValueError
+            If a number is out of range.
+        RuntimeError, BrokenInterpreterPool, pickle.PicklingError
+            As by `submit`; also by the iterator, for items that are read later.
         """
         chunksize = integer("chunksize", chunksize, least=1)
         if buffersize is not None:
@@ -395,6 +433,13 @@ class InterpreterPool(Executor):
         """Take no more tasks; see `concurrent.futures.Executor.shutdown`.
 
         Results that are still held do not delay it: their memory stays with the parked interpreters.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Return when all tasks are done.
+        cancel_futures : bool, optional
+            Cancel the tasks that have not begun.
         """
         self._crew.shutdown(wait, cancel_futures)
 

@@ -1,6 +1,6 @@
 """A pytest plugin that repeats tests and fails those that leak.
 
-Active wherever memchannel is installed; ``pytest -p memchannel.testing`` where entry points are not read.
+Active wherever memchannel is installed; ``pytest -p memchannel.testing`` where entry points are not read::
 
     @pytest.mark.no_leaks
     def test_lends_and_returns():
@@ -200,7 +200,14 @@ def _measure(
 
 
 def assert_no_leaks(use: Callable[[], object], **options: object) -> None:
-    """Raise `LeakError` if something grows with each call; the options are those of `growth`.
+    """Raise `LeakError` if something grows with each call.
+
+    Parameters
+    ----------
+    use : callable
+        Called without arguments.
+    **options : object
+        As for `growth`.
 
     Raises
     ------

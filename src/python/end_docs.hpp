@@ -165,6 +165,7 @@ Send an object if there is room now.
 Parameters
 ----------
 obj : object
+    What is sent, as for `send`.
 by_value : bool, optional
     As for `send`.
 
@@ -194,6 +195,8 @@ iterable : iterable
     Objects as for `send`.
 timeout : float, optional
     Seconds for the whole; None waits for ever.
+by_value : bool, optional
+    As for `send`.
 
 Raises
 ------
@@ -214,6 +217,7 @@ Cancelling takes the call out of the line. If the message went out before the ca
 Parameters
 ----------
 obj : object
+    What is sent, as for `send`.
 by_value : bool, optional
     As for `send`.
 

@@ -8,9 +8,9 @@ inline constexpr char lock[] = R"(Lock()
 
 A `threading.Lock` that interpreters share.
 
-Sent through a `Channel`, or in a task or with `run`, it arrives as the same lock. One thread of one
-interpreter holds it at a time, and any thread may release it. Who waits is served in order, except that a
-running thread may take a free lock before one that has yet to wake up: nobody is passed over for long.
+Sent through a `Channel`, or in a task or with `memchannel.interpreters.run`, it arrives as the same lock. One
+thread of one interpreter holds it at a time, and any thread may release it. Who waits is served in order, except
+that a running thread may take a free lock before one that has yet to wake up: nobody is passed over for long.
 
 If the interpreter that took it ends without a release, the lock is free, and the next `acquire`, in whatever
 interpreter, raises AbandonedLockError instead of taking it.
@@ -129,6 +129,16 @@ inline constexpr char bounded_semaphore[] = R"(BoundedSemaphore(value=1)
 --
 
 A `Semaphore` that never has more permits than at the beginning.
+
+Parameters
+----------
+value : int, optional
+    Permits at the beginning, and at most.
+
+Raises
+------
+ValueError
+    `value` is negative.
 )";
 
 inline constexpr char semaphore_acquire[] = R"(acquire($self, blocking=True, timeout=None)
@@ -158,6 +168,11 @@ inline constexpr char semaphore_release[] = R"(release($self, n=1)
 --
 
 Give permits back, or add some.
+
+Parameters
+----------
+n : int, optional
+    How many.
 
 Raises
 ------
@@ -296,7 +311,12 @@ object
 inline constexpr char condition_notify[] = R"(notify($self, n=1)
 --
 
-Wake `n` of those who wait, or as many as there are, oldest first. They go on once they have the lock.
+Wake some of those who wait, oldest first. They go on once they have the lock.
+
+Parameters
+----------
+n : int, optional
+    How many, if there are as many.
 
 Raises
 ------
@@ -405,7 +425,12 @@ Examples
 inline constexpr char counter_add[] = R"(add($self, n=1)
 --
 
-Add a number, which may be negative, at once.
+Add a number at once.
+
+Parameters
+----------
+n : int, optional
+    May be negative.
 
 Returns
 -------

@@ -71,7 +71,10 @@ PyType_Slot shared_buffer_slots[] = {
      const_cast<char*>("SharedBuffer(nbytes)\n--\n\n"
                        "Zeroed memory, aligned to 64 bytes, that belongs to no interpreter.\n\n"
                        "Counted by the core: sending it never switches interpreters to give it back, and\n"
-                       "it outlives the interpreter that made it. Its size never changes.")},
+                       "it outlives the interpreter that made it. Its size never changes.\n\n"
+                       "Parameters\n----------\nnbytes : int\n    Its size.\n\n"
+                       "Raises\n------\nValueError\n    `nbytes` is negative.\n"
+                       "MemoryError\n    The memory cannot be had.")},
     {0, nullptr},
 };
 

@@ -35,7 +35,7 @@ class ProbeResult:
     limit : str
         What is known not to work although the package loads.
     version : str | None
-        The package's `__version__`.
+        The package's ``__version__``.
     checked : bool
         Whether a computation is known for it; otherwise importing it is all that was tried.
     plain_seconds : float | None
@@ -45,7 +45,7 @@ class ProbeResult:
     private_bytes : int | None
         Memory that the second interpreter wrote to by importing and using the package.
     mappings : int | None
-        Memory mappings that it added, of `vm.max_map_count` for the process.
+        Memory mappings that it added, of ``vm.max_map_count`` for the process.
     images : tuple of str
         Extension modules that were loaded as private images.
     private_libraries : tuple of str

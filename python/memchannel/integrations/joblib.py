@@ -44,7 +44,7 @@ def call(batch: Callable[[], Any]) -> Any:
 
 
 class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """Run joblib's batches in an `InterpreterPool`.
+    """Run joblib's batches in an `memchannel.InterpreterPool`.
 
     Arrays of 64 KiB and more are lent to the workers, which get read-only arrays over the same memory, and so
     are those in results. `joblib.Parallel` calls inside a worker run one task after the other, as the
@@ -54,11 +54,11 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
     Parameters
     ----------
     packages : iterable of str, "all" or None, optional
-        As for `InterpreterPool`.
+        As for `memchannel.InterpreterPool`.
     nesting_level : int, optional
         Set by joblib.
     inner_max_num_threads : int, optional
-        Threads of each BLAS library while tasks run, as `InterpreterPool`'s `blas_threads`; by default the
+        Threads of each BLAS library while tasks run, as `memchannel.InterpreterPool`'s `blas_threads`; by default the
         processors are shared out among the workers.
     initializer : callable, optional
         Called in each worker before its first task.

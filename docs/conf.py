@@ -1,0 +1,78 @@
+"""Settings of Sphinx: `./dev docs` builds docs/ into build/docs, and a warning is an error."""
+
+from __future__ import annotations
+
+import pydoc
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+import memchannel
+
+project = "memchannel"
+author = "The memchannel developers"
+version = release = memchannel.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"memchannel\..*\.T")]  # type variables
+# That each page is in a toctree is a test (tests/test_docs.py).
+suppress_warnings = ["toc.not_included"]
+
+myst_heading_anchors = 4  # links as [text](page.md#heading), which code hosts know as well
+myst_links_external_new_tab = False
+
+default_role = "py:obj"
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 88
+autosummary_generate = False
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "furo"
+html_title = f"memchannel {version}"
+html_static_path = ["_static"]
+html_css_files = ["memchannel.css"]
+html_copy_source = False
+html_show_copyright = False
+
+
+def is_elsewhere(target: str) -> bool:
+    """Tell whether a dotted name is one of Python, NumPy or another library that is installed."""
+    return not target.startswith("memchannel") and pydoc.locate(target) is not None
+
+
+def leave_as_code(
+    _app: Sphinx, _env: BuildEnvironment, node: nodes.Element, content: nodes.TextElement
+) -> nodes.TextElement | None:
+    """Show what stands in backticks in a docstring and is no name of memchannel as code, without a link.
+
+    That is a parameter, or something of another library, to whose pages a build without network cannot link.
+    """
+    target = node.get("reftarget", "")
+    plain = "." not in target and not hasattr(memchannel, target)
+    if node.get("refdomain") == "py" and (plain or is_elsewhere(target)):
+        return content
+    return None
+
+
+def mend_signature(
+    _app: Sphinx, what: str, _name: str, obj: Any, _options: Any, arguments: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """Show types that nobody calls without parentheses, and methods of C without the end of positionals."""
+    if arguments == "(/)":
+        return ("()", returned)
+    if what == "class" and obj.__name__ in {"ArrayView", "StringView"}:
+        return ("", None)
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("missing-reference", leave_as_code)
+    app.connect("autodoc-process-signature", mend_signature)
