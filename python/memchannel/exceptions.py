@@ -178,8 +178,9 @@ def restore(taken: ExceptionSnapshot, made: BaseException | None = None) -> Base
     """Make the exception again, to be raised here.
 
     Its ``__cause__`` is a `RemoteTraceback` with the text of the other side; what it was raised from there is
-    its ``__context__``. An exception that cannot be made again is a `memchannel.RemoteError` with the same text, a group
-    with such members is a group of what could be made. `made` is the exception itself, if it is there.
+    its ``__context__``. An exception that cannot be made again is a `memchannel.RemoteError` with the same
+    text, a group with such members is a group of what could be made. `made` is the exception itself, if it is
+    there.
     """
     exc = _rebuilt(taken, made)
     exc.__cause__ = RemoteTraceback(taken.formatted)

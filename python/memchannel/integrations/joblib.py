@@ -58,8 +58,8 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
     nesting_level : int, optional
         Set by joblib.
     inner_max_num_threads : int, optional
-        Threads of each BLAS library while tasks run, as `memchannel.InterpreterPool`'s `blas_threads`; by default the
-        processors are shared out among the workers.
+        Threads of each BLAS library while tasks run, as `blas_threads` of `memchannel.InterpreterPool`; by
+        default the processors are shared out among the workers.
     initializer : callable, optional
         Called in each worker before its first task.
     initargs : tuple, optional
