@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pydoc
+import re
 from typing import Any
 
 from docutils import nodes
@@ -64,15 +65,22 @@ def leave_as_code(
 def mend_signature(
     _app: Sphinx, what: str, _name: str, obj: Any, _options: Any, arguments: str | None, returned: str | None
 ) -> tuple[str, str | None] | None:
-    """Show types that nobody calls without parentheses, and methods of C without the end of positionals."""
-    if arguments == "(/)":
-        return ("()", returned)
-    if what == "class" and obj.__name__ in {"ArrayView", "StringView"}:
+    """Show types that nobody calls without parentheses, and all else as Sphinx read it.
+
+    numpydoc would take the text signatures of C as they are, and show ``close($self, /)`` as ``close(/)``.
+    """
+    if what == "class" and obj.__name__ in {"ArrayView", "CrossInterpreterView", "StringView"}:
         return ("", None)
-    return None
+    return None if arguments is None else (arguments, returned)
+
+
+def trim_examples(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Leave out the empty line that ends the output of an example for doctest."""
+    source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.MULTILINE)
 
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
+    app.connect("source-read", trim_examples)
     app.connect("missing-reference", leave_as_code)
-    app.connect("autodoc-process-signature", mend_signature)
+    app.connect("autodoc-process-signature", mend_signature, priority=400)
