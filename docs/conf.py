@@ -34,6 +34,8 @@ maximum_signature_line_length = 88
 autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+# Unknown and misspelt sections, and parameters that do not go with the signature.
+numpydoc_validation_checks = {"GL06", "GL07", "GL08", "PR02", "PR03", "PR06", "PR07", "PR10", "RT04"}
 
 html_theme = "furo"
 html_title = f"memchannel {version}"
