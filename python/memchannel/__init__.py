@@ -52,6 +52,7 @@ if _TYPE_CHECKING:
     from memchannel import images as images
     from memchannel import interpreters as interpreters
     from memchannel import testing as testing
+    from memchannel._trace import trace
     from memchannel.arrayview import ArrayView
     from memchannel.pool import BrokenInterpreterPool, InterpreterPool
 
@@ -90,6 +91,7 @@ __all__ = [
     "register",
     "select",
     "stats",
+    "trace",
     "zeros",
 ]
 
@@ -99,6 +101,7 @@ _LAZY = {
     "ArrayView": "memchannel.arrayview",
     "BrokenInterpreterPool": "memchannel.pool",
     "InterpreterPool": "memchannel.pool",
+    "trace": "memchannel._trace",
 }
 _LAZY_MODULES = ("images", "interpreters", "testing")  # not for "from memchannel import *"
 

@@ -20,6 +20,7 @@ from memchannel import _core, interpreters
 from memchannel._future import TaskFuture, stop_collector
 from memchannel._interrupts import interrupts_deferred
 from memchannel._output import Output
+from memchannel._spans import traced_wait
 from memchannel._worker import LEND_FROM, Parts, WorkerSetup
 from memchannel.codecs.functions import by_reference, dump_function
 from memchannel.exceptions import restore
@@ -312,7 +313,8 @@ class Crew:
         self.channel.ends[1].close()
         if wait:
             try:
-                self._join()
+                with traced_wait("shutdown"):
+                    self._join()
             except KeyboardInterrupt:
                 self.interrupt()
                 raise
@@ -325,6 +327,7 @@ class Crew:
 
 def _serve(crew: Crew, number: int) -> None:
     """Run one worker after another until the crew needs none any more. The target of its thread."""
+    _core._name_thread(threading.current_thread().name)
     try:
         while _serve_once(crew, number) and not crew.over:
             pass

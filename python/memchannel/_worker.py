@@ -39,6 +39,10 @@ class WorkerSetup(NamedTuple):
     output: OutputSetup
 
 
+class _Wrapped(functools.partial[Any]):
+    """One of the pool's own functions around a user's."""
+
+
 def _resolve(name: Any) -> Callable[..., Any]:
     """Find the function that a task names.
 
@@ -54,7 +58,7 @@ def _resolve(name: Any) -> Callable[..., Any]:
     if isinstance(name, bytes):
         return load_function(name)
     wrapper, inner = name
-    return functools.partial(_resolve(wrapper), None if inner is None else _resolve(inner))
+    return _Wrapped(_resolve(wrapper), None if inner is None else _resolve(inner))
 
 
 def function_of(known: Callable[..., Any] | None, parts: Parts | None) -> Callable[..., Any]:
@@ -63,6 +67,16 @@ def function_of(known: Callable[..., Any] | None, parts: Parts | None) -> Callab
         return known
     assert parts is not None
     return load_function(*parts)
+
+
+def label(function: Callable[..., Any]) -> str:
+    """Name the function of a task, for those who watch: what `_resolve` gave, without the pool's wrappers."""
+    inner: Any = function.args[0] if isinstance(function, _Wrapped) else function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inner is None:
+        return "function with arrays"  # each task brings its own
+    return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(inner).__name__)
 
 
 def call(fn: Callable[..., Any] | None, parts: Parts, /, *args: Any, **kwargs: Any) -> Any:
@@ -154,6 +168,7 @@ def _serve(setup: WorkerSetup, ready: _core.SendChannel[Any], token: int, task_c
                 LEND_FROM,
                 setup.blas_threads,
                 setup.more_allowed,
+                label,
             )
             break
         except KeyboardInterrupt:

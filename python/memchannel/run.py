@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, overload
 
 from memchannel import _core
 from memchannel._remote import Outcome, Request
+from memchannel._spans import traced_run
 from memchannel.codecs import object as object_codec
 from memchannel.codecs.functions import describe, source_lines, unpicklable_part
 from memchannel.exceptions import ExceptionSnapshot, restore
@@ -86,7 +87,8 @@ def execute(number: int, source: str) -> None:
     """
     _refuse_running(number)
     try:
-        failure = _interpreters.exec(number, source)
+        with traced_run(number):
+            failure = _interpreters.exec(number, source)
     except _interpreters.InterpreterNotFoundError:
         raise
     except _interpreters.InterpreterError as exc:
@@ -307,6 +309,7 @@ class _Helper:
 
     def _work(self) -> None:
         try:
+            _core._name_thread(self._thread.name)
             if self._go.recv():
                 execute(self._number, self._source)
         except BaseException as exc:

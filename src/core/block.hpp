@@ -30,7 +30,7 @@ class Block final : public Lease {
     static Handle<Block> make(std::size_t nbytes);
 
     std::byte* data() const noexcept { return data_; }
-    std::size_t nbytes() const noexcept { return nbytes_; }
+    std::size_t nbytes() const noexcept override { return nbytes_; }
     OwnerId owner_id() const noexcept override { return no_owner; }
 
     // Exclusive use of an extent for writing; false: somebody holds an overlapping one.

@@ -181,14 +181,27 @@ void Channel::refill() noexcept {
 }
 
 Status Channel::try_send(OwnerId who, Message& message) {
+    MessageSpan span;
+    span.begin_send(message);
     recv_spin_.touch();
     Guard guard(mutex_);
     Status status = admit(Side::send, who);
     if (status == Status::ok && broadcast_ && message.exclusive()) status = Status::misused;
-    return status == Status::ok ? put(message, nullptr) : status;
+    if (status == Status::ok) status = put(message, nullptr);
+    guard.unlock();
+    if (status == Status::ok) span.sent(who, id_);
+    return status;
 }
 
 Status Channel::try_send_many(OwnerId who, MessageQueue& messages) {
+    MessageSpan span;
+    span.begin_send(messages);
+    const Status status = send_many(who, messages);
+    span.sent(who, id_, {}, messages);
+    return status;
+}
+
+Status Channel::send_many(OwnerId who, MessageQueue& messages) {
     recv_spin_.touch();
     Leftovers unheard;
     Guard guard(mutex_);
@@ -209,21 +222,31 @@ Status Channel::try_send_many(OwnerId who, MessageQueue& messages) {
 }
 
 Status Channel::try_recv(OwnerId who, Message& message) {
+    MessageSpan span;
+    span.begin_recv();
     source().send_spin_.touch();
     Guard guard(mutex_);
     Status status = admit(Side::recv, who);
     if (status == Status::ok) status = take(message, nullptr, false);
     if (status == Status::retry) status = Status::empty;
-    return status == Status::empty && ended() ? Status::ended : status;
+    if (status == Status::empty && ended()) status = Status::ended;
+    guard.unlock();
+    if (status == Status::ok) span.received(who, id_, message);
+    return status;
 }
 
 Status Channel::try_recv_many(OwnerId who, std::size_t limit, std::vector<Message>& messages) {
+    MessageSpan span;
+    span.begin_recv();
     source().send_spin_.touch();
     Guard guard(mutex_);
     const Status status = admit(Side::recv, who);
     if (status != Status::ok) return status;
     take_more(messages, limit);
-    return !messages.empty() ? Status::ok : ended() ? Status::ended : Status::empty;
+    if (messages.empty()) return ended() ? Status::ended : Status::empty;
+    guard.unlock();
+    span.received(who, id_, {}, messages);
+    return Status::ok;
 }
 
 void Channel::put_back(std::span<Message> messages) {
@@ -240,6 +263,7 @@ void Channel::put_back(std::span<Message> messages) {
 }
 
 Status Channel::enlist_send(SendEntry& entry) {
+    entry.span.begin_send(entry.message, entry.rest);
     Leftovers unheard;
     Guard guard(mutex_);
     Status status = admit(Side::send, entry.waiter->interpreter());
@@ -254,17 +278,26 @@ Status Channel::enlist_send(SendEntry& entry) {
         entry.message = entry.rest.pop();
     }
     if (entry.rest.empty()) status = put(entry.message, &entry);
-    if (status != Status::full) return status;
-    senders_.push_back(entry);
-    return Status::parked;
+    if (status == Status::full) {
+        senders_.push_back(entry);
+        return Status::parked;
+    }
+    guard.unlock();
+    if (status == Status::ok) entry.span.sent(entry.waiter->interpreter(), id_);
+    return status;
 }
 
 Status Channel::enlist_recv(RecvEntry& entry, Message& message) {
+    entry.span.begin_recv();
     Guard guard(mutex_);
     Status status = admit(Side::recv, entry.waiter->interpreter());
     if (status == Status::ok) status = take(message, &entry, false);
     else if (!claim(&entry)) return Status::parked;
-    if (status == Status::ok) take_more(entry.more, entry.limit - 1);
+    if (status == Status::ok) {
+        take_more(entry.more, entry.limit - 1);
+        guard.unlock();
+        entry.span.received(entry.waiter->interpreter(), id_, message, entry.more);
+    }
     if (status != Status::empty) return status;
     if (ended()) return claim(&entry) ? Status::ended : Status::parked;
     if (traits_.sticky) {
@@ -279,6 +312,10 @@ Status Channel::finish_send(SendEntry& entry) noexcept {
     Guard guard(mutex_);
     senders_.remove(entry);
     const Settlement settlement = entry.waiter->settlement();
+    guard.unlock();
+    const OwnerId who = entry.waiter->interpreter();
+    if (settlement.status == Status::ok) entry.span.sent(who, id_);  // what is left here, nobody listened to
+    else entry.span.sent(who, id_, entry.message, entry.rest);
     return settlement.status == Status::parked ? Status::timeout : settlement.status;
 }
 
@@ -290,6 +327,8 @@ Status Channel::finish_recv(RecvEntry& entry, Message& message) noexcept {
     if (granted) {
         if (take(message, &entry, true) != Status::ok) return Status::retry;
         take_more(entry.more, entry.limit - 1);
+        guard.unlock();
+        entry.span.received(entry.waiter->interpreter(), id_, message, entry.more);
         return Status::ok;
     }
     if (settlement.status == Status::parked) return Status::timeout;

@@ -23,6 +23,7 @@
 #include "association.hpp"
 #include "broadcast.hpp"
 #include "message.hpp"
+#include "message_span.hpp"
 #include "spin.hpp"
 #include "waiter.hpp"
 
@@ -58,10 +59,12 @@ struct ChannelStatistics {
 struct RecvEntry : Entry {
     std::size_t limit = 1;      // messages wanted at most
     std::vector<Message> more;  // those after the first
+    MessageSpan span;
 };
 struct SendEntry : Entry {
     Message message;    // moved out when sent; otherwise still the caller's
     MessageQueue rest;  // to be sent after it; the call is settled by the last one
+    MessageSpan span;
 };
 
 class Channel final : public Transferable {
@@ -154,6 +157,7 @@ class Channel final : public Transferable {
     Status admit(Side side, OwnerId who);
     bool claim(Entry* self) noexcept;
     Status put(Message& message, Entry* self) noexcept;
+    Status send_many(OwnerId who, MessageQueue& messages);
     void store(Message& message) noexcept;
     Status take(Message& message, Entry* self, bool granted) noexcept;
     void take_more(std::vector<Message>& messages, std::size_t count) noexcept;

@@ -29,6 +29,8 @@ class Lease {
     long holders() const noexcept { return count_.load(std::memory_order_acquire); }
 
     virtual OwnerId owner_id() const noexcept = 0;
+    // Of the memory, as far as it is known.
+    virtual std::size_t nbytes() const noexcept { return 0; }
     // Must have one holder at a time: not for broadcasts.
     virtual bool exclusive() const noexcept { return false; }
 
@@ -54,7 +56,7 @@ class OwnedLease : public Lease {
 
     Owner& owner() const noexcept { return *owner_; }
     OwnerId owner_id() const noexcept override;
-    std::size_t nbytes() const noexcept { return nbytes_; }
+    std::size_t nbytes() const noexcept override { return nbytes_; }
     std::uint64_t channel() const noexcept { return channel_; }
     bool deferred() const noexcept { return deferred_; }
 
@@ -68,6 +70,7 @@ class OwnedLease : public Lease {
     const std::size_t nbytes_;
     const std::uint64_t channel_;  // over which it was lent first
     const bool deferred_;
+    std::uint64_t trace_id_ = 0;  // written before it is lent
     OwnedLease* prev_ = nullptr;  // OwnerTable's mutex: the owner's list of live leases
     OwnedLease* next_ = nullptr;
     OwnedLease* pending_next_ = nullptr;  // OwnerTable's mutex: waiting to be given back

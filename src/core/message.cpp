@@ -26,7 +26,7 @@ Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t le
     void* memory = std::malloc(sizeof(Body) + lease_count * sizeof(Lease*) + header_size);
     if (!memory) throw std::bad_alloc();
     Message message(new (memory) Body{nullptr, nullptr, static_cast<std::uint32_t>(header_size),
-                                      static_cast<std::uint32_t>(lease_count), 1, kind});
+                                      static_cast<std::uint32_t>(lease_count), 1, kind, 0});
     for (Lease*& lease : message.leases()) lease = nullptr;
     return message;
 }
@@ -77,6 +77,12 @@ bool Message::exclusive(Body* body) noexcept {
     return std::ranges::any_of(leases(body), [](const Lease* lease) { return lease && lease->exclusive(); });
 }
 
+std::size_t Message::nbytes(Body* body) noexcept {
+    std::size_t all = body->header_size;
+    for (const Lease* lease : leases(body)) all += lease ? lease->nbytes() : 0;
+    return all;
+}
+
 std::span<const Rider> Message::riders() const noexcept {
     return body_->riders ? std::span<const Rider>(body_->riders->list) : std::span<const Rider>();
 }
@@ -99,6 +105,7 @@ Message Message::clone() const {
         if (lease) lease->retain();
         copy.leases()[i] = lease;
     }
+    copy.body_->trace_id = body_->trace_id;
     if (body_->riders) copy.body_->riders = new Riders{body_->riders->list};
     return copy;
 }
@@ -108,6 +115,16 @@ bool MessageQueue::exclusive() const noexcept {
         if (Message::exclusive(body)) return true;
     }
     return false;
+}
+
+std::size_t MessageQueue::nbytes() const noexcept {
+    std::size_t all = 0;
+    for (Message::Body* body = head_; body; body = body->next) all += Message::nbytes(body);
+    return all;
+}
+
+void MessageQueue::set_trace_ids(std::uint64_t first) noexcept {
+    for (Message::Body* body = head_; body; body = body->next) body->trace_id = first++;
 }
 
 void MessageQueue::count(const Message::Body& body, int change) noexcept {

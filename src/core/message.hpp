@@ -60,6 +60,10 @@ class Message {
 
     explicit operator bool() const noexcept { return body_ != nullptr; }
     std::uint8_t kind() const noexcept { return body_->kind; }
+    // What it is called in a recording; 0: nothing. Written by its sender only.
+    std::uint64_t trace_id() const noexcept { return body_->trace_id; }
+    void set_trace_id(std::uint64_t id) noexcept { body_->trace_id = id; }
+    std::size_t nbytes() const noexcept { return nbytes(body_); }  // header and lent memory
     std::span<std::byte> header() const noexcept;
     // Each owned by the message, or nullptr.
     std::span<Lease*> leases() const noexcept { return leases(body_); }
@@ -91,12 +95,14 @@ class Message {
         std::uint32_t lease_count;
         std::atomic<std::uint32_t> holders;
         std::uint8_t kind;
+        std::uint64_t trace_id;
     };
     explicit Message(Body* body) noexcept : body_(body) {}
     static std::span<Lease*> leases(Body* body) noexcept {
         return {reinterpret_cast<Lease**>(body + 1), body->lease_count};
     }
     static bool exclusive(Body* body) noexcept;
+    static std::size_t nbytes(Body* body) noexcept;
     static void destroy(Body* body) noexcept;
     static void end(Riders* riders) noexcept;
     static void count_queued(const Body& body, int change) noexcept;
@@ -121,6 +127,9 @@ class MessageQueue {
     std::size_t size() const noexcept { return size_; }
     bool carries_riders() const noexcept { return with_riders_ != 0; }
     bool exclusive() const noexcept;  // one of its messages is
+    std::size_t nbytes() const noexcept;
+    std::uint64_t trace_id() const noexcept { return head_ ? head_->trace_id : 0; }  // of the first
+    void set_trace_ids(std::uint64_t first) noexcept;
     // Neither takes a message that has other holders: their reader may follow the same link.
     void push(Message&& message) noexcept;
     void push_front(Message&& message) noexcept;

@@ -31,7 +31,55 @@ class AllSignalsBlocked {
     sigset_t before_;
 };
 
+// `interpreter`: where the thread is at home that does it.
+void trace_lease(Traced kind, OwnerId interpreter, const OwnedLease& lease, std::uint64_t id) noexcept {
+    const std::int64_t now = monotonic_ns();
+    registry().recorder.record({.begin_ns = now,
+                                .end_ns = now,
+                                .interpreter = interpreter == no_owner ? lease.owner_id() : interpreter,
+                                .other = lease.owner_id(),
+                                .object = lease.channel(),
+                                .id = id,
+                                .amount = lease.nbytes(),
+                                .kind = kind});
+}
+
 }  // namespace
+
+// A thread's way to an owner and back, for a recording.
+class OwnerTable::VisitSpan {
+   public:
+    VisitSpan(const Host& host, const Owner& owner) noexcept {
+        if (!tracing()) [[likely]]
+            return;
+        const OwnerId home = host.current();
+        event_ = {.begin_ns = monotonic_ns(),
+                  .interpreter = home == no_owner ? owner.id() : home,
+                  .other = owner.id(),
+                  .kind = Traced::visit};
+    }
+    bool recorded() const noexcept { return event_.begin_ns != 0; }
+    OwnerId home() const noexcept { return event_.interpreter; }
+    void entered() noexcept {
+        if (recorded()) event_.id = since(event_.begin_ns);
+    }
+    void left() noexcept {
+        if (recorded()) left_ns_ = monotonic_ns();
+    }
+    void back() noexcept {
+        if (!recorded()) return;
+        event_.end_ns = monotonic_ns();
+        event_.amount = static_cast<std::uint64_t>(event_.end_ns - left_ns_);
+        registry().recorder.record(event_);
+    }
+
+   private:
+    static std::uint64_t since(std::int64_t ns) noexcept {
+        return static_cast<std::uint64_t>(monotonic_ns() - ns);
+    }
+    TraceEvent event_;
+    std::int64_t left_ns_ = 0;
+};
 
 OwnerId OwnedLease::owner_id() const noexcept { return owner_->id(); }
 
@@ -61,6 +109,8 @@ bool OwnerTable::switchable(const Owner& owner) const noexcept {
 
 bool OwnerTable::lend(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
+    if (tracing()) [[unlikely]] lease.trace_id_ = registry().recorder.number();
+    const std::uint64_t id = lease.trace_id_;
     Lock lock(mutex_);
     if (!switchable(owner)) return false;
     lease.next_ = owner.live_;
@@ -74,6 +124,8 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
         owner.held_ = true;
         host_.hold(owner);
     }
+    lock.unlock();
+    if (id) [[unlikely]] trace_lease(Traced::lend, owner.id(), lease, id);
     return true;
 }
 
@@ -105,6 +157,7 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
         Lock lock(mutex_);
         settle_returned(lease);
         lock.unlock();
+        if (tracing()) [[unlikely]] trace_lease(Traced::give_back, owner.id(), lease, lease.trace_id_);
         delete &lease;
         return;
     }
@@ -117,11 +170,16 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     }
     ++owner.in_flight_;
     lock.unlock();
+    VisitSpan span(host_, owner);
     Visit visit;
     const bool entered = host_.enter(owner, visit);
     if (entered) {
+        span.entered();
         lease.give_back();
         host_.leave(visit);
+        span.left();
+        if (span.recorded()) [[unlikely]]
+            trace_lease(Traced::give_back, span.home(), lease, lease.trace_id_);
     }
     lock.lock();
     if (entered) {
@@ -136,6 +194,7 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     if (!entered) return;
     delete &lease;
     host_.resume(visit);  // last: may never return at exit, and nothing of ours is held
+    span.back();
 }
 
 bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept {
@@ -148,18 +207,23 @@ bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept
     if (!switchable(owner)) return false;
     ++owner.in_flight_;
     lock.unlock();
+    VisitSpan span(host_, owner);
     Visit visit;
     const bool entered = host_.enter(owner, visit);
     if (entered) {
+        span.entered();
         what();
         host_.leave(visit);
+        span.left();
     }
     lock.lock();
     --owner.in_flight_;
     drained_.notify_all();
     lock.unlock();
-    if (entered) host_.resume(visit);
-    return entered;
+    if (!entered) return false;
+    host_.resume(visit);
+    span.back();
+    return true;
 }
 
 void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
@@ -185,6 +249,7 @@ void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     }
     unlink(lease);
     lock.unlock();
+    if (tracing()) [[unlikely]] trace_lease(Traced::abandon, host_.current(), lease, lease.trace_id_);
     delete &lease;
     if (warn) host_.warn_abandoned(owner.id(), out, channels);
 }
@@ -218,7 +283,11 @@ void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
 }
 
 void OwnerTable::give_back_all(OwnedLease* batch) noexcept {
-    for (OwnedLease* lease = batch; lease; lease = lease->pending_next_) lease->give_back();
+    for (OwnedLease* lease = batch; lease; lease = lease->pending_next_) {
+        lease->give_back();
+        if (tracing()) [[unlikely]]
+            trace_lease(Traced::give_back, lease->owner_id(), *lease, lease->trace_id_);
+    }
 }
 
 void OwnerTable::settle_returned_all(OwnedLease* batch) noexcept {
@@ -261,11 +330,15 @@ void OwnerTable::reap_pending(Lock& lock, Owner& owner) noexcept {
     OwnedLease* batch = std::exchange(owner.pending_, nullptr);
     ++owner.in_flight_;
     lock.unlock();
+    VisitSpan span(host_, owner);
     Visit visit;
     const bool entered = host_.enter(owner, visit);
     if (entered) {
+        span.entered();
         give_back_all(batch);
         host_.leave(visit);
+        span.left();
+        span.back();
     }
     lock.lock();
     if (entered) {

@@ -102,6 +102,7 @@ class OwnerTable {
     void withdraw(Owner& owner, Entry& entry) noexcept;
 
    private:
+    class VisitSpan;
     using Lock = std::unique_lock<std::mutex>;
 
     void unlink(OwnedLease& lease) noexcept;

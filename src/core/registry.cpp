@@ -27,15 +27,21 @@ std::uint64_t random_token() noexcept {
 void before_fork() { current.load(std::memory_order_acquire)->descriptors.lock(); }
 void after_fork() { current.load(std::memory_order_acquire)->descriptors.unlock(); }
 
-// In the child no other thread exists, and no lock of the parent may be touched: they start anew.
+// In the child no other thread exists, and no lock of the parent may be touched: they start anew. What the
+// parent records is not recorded there.
 void renew_in_child() {
     Registry* const parent = current.load(std::memory_order_relaxed);
     parent->descriptors.close_all_in_child();
     detail::forget_spinners();
+    detail::recording.store(false, std::memory_order_relaxed);
     current.store(new Registry(*current_host, parent->generation + 1), std::memory_order_relaxed);
 }
 
 }  // namespace
+
+namespace detail {
+std::atomic<bool> recording{false};
+}  // namespace detail
 
 Registry::Registry(Host& host, unsigned fork_generation)
     : owners(host), process_token(random_token()), generation(fork_generation) {}

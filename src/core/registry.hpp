@@ -11,6 +11,7 @@
 #include "interrupt.hpp"
 #include "owner.hpp"
 #include "primitive.hpp"
+#include "trace.hpp"
 #include "waiter.hpp"
 
 namespace memchannel {
@@ -27,6 +28,7 @@ struct Registry {
     InterruptTable interrupts;
     CallbackTable callbacks;
     BlasThreads blas_threads;
+    Recorder recorder;
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

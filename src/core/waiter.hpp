@@ -75,6 +75,8 @@ class Waiter {
     void limit(Deadline deadline) noexcept { timed_ = !deadline.is_never(); }
 
     OwnerId interpreter() const noexcept { return interpreter_; }
+    const char* verb() const noexcept { return verb_; }
+    const Target& target() const noexcept { return target_; }
     void* tag() const noexcept { return tag_; }
 
    private:

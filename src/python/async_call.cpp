@@ -171,6 +171,8 @@ PyObject* call_start(PyObject* self, PyObject*) {
         call.entry().waiter = call.waiter.get();
         call.status = enlist(call);
         if (call.status != Status::parked) call.waiter.reset();
+        call.recv_entry.span.leave_to_loop();
+        call.send_entry.span.leave_to_loop();
         return PyBool_FromLong(call.status == Status::parked);
     });
 }

@@ -10,6 +10,7 @@
 #include "lendings.hpp"
 #include "parts.hpp"
 #include "share.hpp"
+#include "trace_functions.hpp"
 #include "transfer.hpp"
 
 namespace memchannel {
@@ -233,6 +234,7 @@ struct Worker {
     PyObject* functions;  // dict: how a function was named -> the function
     PyObject* resolve;
     PyObject* describe;
+    PyObject* label;  // a function's name, for recordings
     Py_ssize_t lend_from;
 
     LendTerms terms() const noexcept { return {channel.id(), true}; }
@@ -247,7 +249,7 @@ Ref function_for(const Worker& worker, PyObject* name) {
     return function;
 }
 
-Ref call(const Worker& worker, const Message& message) {
+Ref call(const Worker& worker, const Message& message, TaskSpan& span) {
     Ref task = decode(worker.state, message, {});
     if (!PyTuple_Check(task.get()) || PyTuple_GET_SIZE(task.get()) != 3) {
         PyErr_SetString(PyExc_SystemError, "memchannel: a task must be (function, args, kwargs)");
@@ -255,6 +257,7 @@ Ref call(const Worker& worker, const Message& message) {
     }
     Ref function = function_for(worker, PyTuple_GET_ITEM(task.get(), 0));
     if (!function) return {};
+    span.name(worker.label, function.get());
     PyObject* const keywords = PyTuple_GET_ITEM(task.get(), 2);
     return Ref::steal(PyObject_Call(function.get(), PyTuple_GET_ITEM(task.get(), 1),
                                     keywords == Py_None ? nullptr : keywords));
@@ -275,8 +278,9 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
     bool succeeded = false;
     Message outcome;
     Ref result;
+    TaskSpan span(message.trace_id(), worker.channel.id());
     try {
-        result = call(worker, message);
+        result = call(worker, message, span);
         message.reset();  // the arguments go back before the result is known
         if (result) {
             std::vector<Ref> files;
@@ -292,7 +296,17 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
     }
     if (!succeeded) outcome = describe_exception(worker, std::move(result));
     if (worker.channel.size() == 0) blas.leave();  // before anybody knows the result
+    span.done(succeeded);  // before anybody can stop the recording for it
     runner->finish(std::move(outcome), succeeded);
+}
+
+void trace_submit(const Channel& channel, std::uint64_t id, std::int64_t at_ns) noexcept {
+    registry().recorder.record({.begin_ns = at_ns,
+                                .end_ns = at_ns,
+                                .interpreter = current_interpreter(),
+                                .object = channel.id(),
+                                .id = id,
+                                .kind = Traced::submit});
 }
 
 }  // namespace
@@ -314,10 +328,15 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
         Handle<Completion> completion = Completion::make();
         // The object first: once sent, the task runs whatever fails here.
         Ref object = completion_object(state, completion);
+        MessageSpan span;
+        span.begin_send(message);
+        const std::uint64_t id = message.trace_id();
+        const std::int64_t submitted_ns = id ? monotonic_ns() : 0;
         message.add_rider(Handle<Transferable>(std::move(completion)), Side::none);
         const Status status = channel.try_send(current_interpreter(), message);
         if (status == Status::ok) {
             tickets.sent();
+            if (id) [[unlikely]] trace_submit(channel, id, submitted_ns);
             return object.release();
         }
         raise_status(state, status == Status::full ? Status::timeout : status, channel, Side::send);
@@ -328,12 +347,17 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
 PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<8> arguments("_work",
+        const Arguments<9> arguments("_work",
                                      {"channel", "functions", "resolve", "describe", "limit", "lend_from",
-                                      "blas_threads", "more_allowed"},
-                                     8, 8, values, given, nullptr);
-        const Worker worker{state,        channel_argument(state, arguments[0]), arguments[1], arguments[2],
-                            arguments[3], PyLong_AsSsize_t(arguments[5])};
+                                      "blas_threads", "more_allowed", "label"},
+                                     9, 9, values, given, nullptr);
+        const Worker worker{state,
+                            channel_argument(state, arguments[0]),
+                            arguments[1],
+                            arguments[2],
+                            arguments[3],
+                            arguments[8],
+                            PyLong_AsSsize_t(arguments[5])};
         const Py_ssize_t limit = PyLong_AsSsize_t(arguments[4]);
         if (PyErr_Occurred() || !PyDict_Check(worker.functions)) return PyErr_BadInternalCall(), nullptr;
         BlasClaim blas(registry().blas_threads,

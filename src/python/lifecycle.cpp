@@ -75,6 +75,7 @@ void end_interpreter(Ending& ending) noexcept {
         // Harmless: associations stay on the books of channels; no memory is touched by that.
     }
     registry().callbacks.clear(ending.interpreter);
+    registry().recorder.end(ending.interpreter);
     registry().owners.end(*owner, ending.interpreter == 0);
     ending.anchor.drop(ending.state);
     if (ending.interpreter == 0) process_ends = true;

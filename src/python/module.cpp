@@ -22,6 +22,7 @@
 #include "share.hpp"
 #include "shared_buffer.hpp"
 #include "string_view.hpp"
+#include "trace_functions.hpp"
 #include "view.hpp"
 #include "wait.hpp"
 
@@ -111,6 +112,12 @@ PyMethodDef methods[] = {
     {"_call_soon", as_function(call_soon), METH_FASTCALL, nullptr},
     {"_run_callbacks", run_callbacks_now, METH_NOARGS, nullptr},
     {"_forget_callbacks", forget_callbacks, METH_NOARGS, nullptr},
+    {"_trace_start", trace_start, METH_O, nullptr},
+    {"_trace_stop", trace_stop, METH_O, nullptr},
+    {"_trace_read", trace_read, METH_O, nullptr},
+    {"_trace_span", as_function(trace_span), METH_FASTCALL, nullptr},
+    {"_tracing", is_tracing, METH_NOARGS, nullptr},
+    {"_name_thread", name_this_thread, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -143,8 +143,10 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
     return true;
 }
 
-Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
-                    const std::function<void()>& settled) noexcept {
+namespace {
+
+Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin,
+                  const std::function<void()>& settled) noexcept {
     const bool serves_signals = on_main_thread();
     bool look_soon = serves_signals;
     for (;;) {
@@ -172,6 +174,25 @@ Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
         look_soon = serves_signals && status == Status::interrupted;
         if (check_signals() < 0 || !run_callbacks()) return Status::interrupted;
     }
+}
+
+}  // namespace
+
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
+                    const std::function<void()>& settled) noexcept {
+    const std::int64_t begin_ns = tracing() ? monotonic_ns() : 0;
+    const Status status = wait_until(waiter, deadline, spin, settled);
+    if (begin_ns) [[unlikely]] {
+        registry().recorder.record({.begin_ns = begin_ns,
+                                    .end_ns = monotonic_ns(),
+                                    .interpreter = waiter.interpreter(),
+                                    .object = waiter.target().object,
+                                    .name = waiter.verb(),
+                                    .kind = Traced::wait,
+                                    .side = waiter.target().side,
+                                    .status = status});
+    }
+    return status;
 }
 
 bool postpone_interrupt() noexcept {
