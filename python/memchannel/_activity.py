@@ -182,7 +182,7 @@ def flows(trace: Trace) -> list[Flow]:
         if recv.kind != "recv" or not recv.id:
             continue
         low = _first_reaching(sends, recv.id)
-        while low < len(sends) and sends[low].id < recv.id + recv.count:
+        while low < len(sends) and sends[low].id < recv.id + recv.messages:
             found.append(Flow(sends[low], recv))
             low += 1
     return found
@@ -197,7 +197,7 @@ def _first_reaching(sends: list[TraceEvent], number: int) -> int:
     low, high = 0, len(sends)
     while low < high:
         middle = (low + high) // 2
-        if sends[middle].id + sends[middle].count <= number:
+        if sends[middle].id + sends[middle].messages <= number:
             low = middle + 1
         else:
             high = middle

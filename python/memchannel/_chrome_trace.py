@@ -33,7 +33,7 @@ def _us(ns: int) -> float:
 
 
 def process_of(interpreter: int) -> int:
-    """Number an interpreter's process: from 1, since viewers take process 0 for the system's idle one."""
+    """Give an interpreter's process a number: from 1, viewers take 0 for the system's idle one."""
     return interpreter + 1
 
 
@@ -81,7 +81,7 @@ def _details(event: TraceEvent) -> dict[str, Any]:
         "channel": event.channel,
         "primitive": event.primitive,
         "owner": event.owner,
-        "messages": event.count if event.kind in ("send", "recv") else None,
+        "messages": event.messages if event.kind in ("send", "recv") else None,
         "bytes": event.nbytes or None,
         "side": event.side or None,
         "entry_us": _us(event.entry) or None,

@@ -31,6 +31,6 @@ def traced_wait(name: str) -> contextlib.AbstractContextManager[None]:
     return _traced(WAIT, name, _interpreters.get_current()[0])
 
 
-def traced_run(interpreter: int) -> contextlib.AbstractContextManager[None]:
-    """Record that this thread runs another interpreter."""
-    return _traced(RUN, "", interpreter)
+def traced_run(interpreter: int, name: str = "run") -> contextlib.AbstractContextManager[None]:
+    """Record that this thread works in an interpreter, mostly another one."""
+    return _traced(RUN, name, interpreter)

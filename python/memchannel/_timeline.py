@@ -130,19 +130,22 @@ def plot(trace: Trace, ax: Axes | None = None) -> Axes:
     ax.set_xlim(0, trace.seconds or 1)
     ax.set_xlabel("seconds since the trace was started")
     if trace.dropped:
-        ax.set_title(f"{trace.dropped} events after the limit of {trace.limit} are missing", color="#c1121f")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4, frameon=False)
+        text = f"{trace.dropped} events after the limit of {trace.limit} are missing"
+        ax.annotate(text, (0.5, 0.5), xycoords="axes fraction", ha="center", color=COLORS["for owner"])
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize="small", borderaxespad=0
+    )
     return ax
 
 
 def _new_axes(trace: Trace, found: dict[int, Activity], count: int) -> Axes:
     import matplotlib.pyplot as plt
 
-    figure, (above, ax) = plt.subplots(
+    _, (above, ax) = plt.subplots(
         2,
         1,
         sharex=True,
-        figsize=(10, 2.2 + 0.5 * count),
+        figsize=(10, 2 + 0.5 * count),
         height_ratios=[1, max(1.5, 0.6 * count)],
         layout="constrained",
     )
@@ -153,7 +156,6 @@ def _new_axes(trace: Trace, found: dict[int, Activity], count: int) -> Axes:
     above.set_ylim(0, max(2, *counts) + 0.2)
     above.set_ylabel("busy\nat a time")
     above.yaxis.get_major_locator().set_params(integer=True)
-    del figure
     axes: Axes = ax
     return axes
 
@@ -166,7 +168,9 @@ def _draw_rows(ax: Axes, drawn: list[Row]) -> None:
             bars = [bar for bar in row.bars if bar.kind == kind]
             if not bars:
                 continue
-            colors = [OTHER_TASK if kind == "task" and number % 2 else COLORS[kind] for number in range(len(bars))]
+            colors = [
+                OTHER_TASK if kind == "task" and number % 2 else COLORS[kind] for number in range(len(bars))
+            ]
             ax.broken_barh(
                 [(bar.begin / 1e9, (bar.end - bar.begin) / 1e9) for bar in bars],
                 (position - height / 2, height),

@@ -23,7 +23,7 @@ _SCRIPT = """\
 (() => {
   const root = document.getElementById("@ID@");
   if (!root) return;
-  const svg = root.querySelector("svg"), axis = root.querySelector(".axis"), told = root.querySelector(".told");
+  const [svg, axis, told] = ["svg", ".axis", ".told"].map(name => root.querySelector(name));
   const full = @WIDTH@, height = @HEIGHT@, seconds = @SECONDS@;
   let left = 0, width = full;
   const time = s => s >= 1 ? s.toPrecision(4) + " s" : s >= 1e-3 ? (s * 1e3).toPrecision(4) + " ms"
@@ -84,13 +84,11 @@ def _picture(trace: Trace, drawn: list[Row], duration: int) -> str:
     top = {}
     for position, row in enumerate(drawn):
         top[row.interpreter] = position * _ROW
-        shapes += [
-            _rectangle(bar, number, position * _ROW, duration) for number, bar in enumerate(row.bars)
-        ]
+        shapes += [_rectangle(bar, number, position * _ROW, duration) for number, bar in enumerate(row.bars)]
     for send, recv in arrows(trace):
         begin = _position(send.begin, duration)
         end = _position(max(send.begin, recv.end), duration)
-        text = f"message: {recv.count} received, {recv.nbytes} bytes, channel {recv.channel}"
+        text = f"message: {recv.messages} received, {recv.nbytes} bytes, channel {recv.channel}"
         shapes.append(
             f'<line x1="{begin:.7g}" y1="{top[send.interpreter] + _ROW / 2:g}" x2="{end:.7g}" '
             f'y2="{top[recv.interpreter] + _ROW / 2:g}" stroke="#444" stroke-opacity="0.6" '
@@ -117,7 +115,8 @@ def timeline_html(trace: Trace) -> str:
     drawn = rows(trace)
     identity = f"memchannel-trace-{time.time_ns():x}-{next(_numbers)}"
     names = "".join(
-        f'<div style="height:{_ROW}px;line-height:{_ROW}px;white-space:nowrap">{row_name(row.interpreter)}</div>'
+        f'<div style="height:{_ROW}px;line-height:{_ROW}px;white-space:nowrap">'
+        f"{row_name(row.interpreter)}</div>"
         for row in drawn
     )
     marks = "".join(f"<span>{short_time(duration * part / 4)}</span>" for part in range(5))
@@ -129,7 +128,8 @@ def timeline_html(trace: Trace) -> str:
         .replace("@SECONDS@", repr(duration / 1e9))
     )
     return (
-        f'<div id="{identity}" class="memchannel-trace" style="font-size:12px;color:#222;background:#fff;padding:6px">'
+        f'<div id="{identity}" class="memchannel-trace" '
+        'style="font-size:12px;color:#222;background:#fff;padding:6px">'
         f"<div>{short_time(duration)}, {len(trace.events)} events{lost}. {_legend()}</div>"
         f'<div style="display:flex;gap:8px;margin:4px 0"><div>{names}</div><div style="flex:1;min-width:0">'
         f"{_picture(trace, drawn, duration)}"

@@ -35,7 +35,8 @@ class TraceEvent(NamedTuple):
     ``"switch"``: a thread was attached to the owner of some memory, to give it back, and came home.
     ``"wait"``: a call was parked.
     ``"submit"``, ``"task"``: of a pool; a task also travels as a message.
-    ``"run"``: an interpreter executed code that another one gave it; of the one that records, the trace."""
+    ``"run"``: an interpreter executed code that another one gave it, or made another one; of the one that
+    records, what the recording thread did from start to stop."""
     begin: int
     """In ns since the trace was started."""
     end: int
@@ -46,7 +47,7 @@ class TraceEvent(NamedTuple):
     """The thread's native id."""
     name: str
     """Of a wait: the call (``"recv"``, ``"Lock.acquire"``, ...). Of a task and its submission: the function,
-    empty if the task was not run."""
+    empty if the task was not run. Of a run: ``"run"``, ``"new interpreter"``, or ``"trace"``."""
     channel: int | None
     """The channel; for memory the one over which it was lent first."""
     primitive: int | None
@@ -54,8 +55,8 @@ class TraceEvent(NamedTuple):
     id: int
     """The same for the send and the recv of a message (of several: the first one's), for a task and its
     submission, or for lent memory and its return; 0 if it began before the trace."""
-    count: int
-    """Messages."""
+    messages: int
+    """How many, of a send or recv; otherwise 1."""
     nbytes: int
     """Bytes of the messages or of the memory."""
     owner: int | None
@@ -95,7 +96,7 @@ def _event(fields: tuple[int, ...], thread: int, began: int, names: list[str]) -
         channel=None if primitive else thing or None,
         primitive=(thing or None) if primitive else None,
         id=0 if switch else number,
-        count=count,
+        messages=count,
         nbytes=0 if switch else amount,
         owner=None if other < 0 else other,
         entry=number if switch else 0,
@@ -114,9 +115,7 @@ def _named_submissions(events: list[TraceEvent]) -> list[TraceEvent]:
 
 
 def _thread_names() -> dict[int, str]:
-    return {
-        thread.native_id: thread.name for thread in threading.enumerate() if thread.native_id is not None
-    }
+    return {thread.native_id: thread.name for thread in threading.enumerate() if thread.native_id is not None}
 
 
 class Trace:

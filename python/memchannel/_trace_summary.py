@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,7 +66,9 @@ class TraceSummary(NamedTuple):
             for one in self.interpreters
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
         balance = "" if self.imbalance is None else f", imbalance {self.imbalance:.0%}"
         lines.append(
             f"{self.seconds:.3f} s; {self.parallelism:.2f} busy at a time, only one for {self.serial:.0%} "
@@ -86,7 +89,7 @@ def summarize(trace: Trace) -> TraceSummary:
     by_call: Counter[tuple[int, str]] = Counter()
     lent: Counter[int] = Counter()
     for event in trace.events:
-        by_call[event.interpreter, event.kind] += event.count
+        by_call[event.interpreter, event.kind] += event.messages
         if event.kind == "lent":
             lent[event.interpreter] += event.nbytes
     rows = []
@@ -121,7 +124,7 @@ def summarize(trace: Trace) -> TraceSummary:
 def _parallelism(found: dict[int, Activity]) -> tuple[float, float]:
     steps = concurrency(one.busy for one in found.values())
     some = one = work = 0
-    for (begin, count), (end, _) in zip(steps, steps[1:], strict=False):
+    for (begin, count), (end, _) in itertools.pairwise(steps):
         if count:
             some += end - begin
             work += count * (end - begin)

@@ -76,7 +76,9 @@ def label(function: Callable[..., Any]) -> str:
         inner = inner.func
     if inner is None:
         return "function with arrays"  # each task brings its own
-    return str(getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(inner).__name__)
+    return str(
+        getattr(inner, "__qualname__", None) or getattr(inner, "__name__", None) or type(inner).__name__
+    )
 
 
 def call(fn: Callable[..., Any] | None, parts: Parts, /, *args: Any, **kwargs: Any) -> Any:

@@ -32,6 +32,7 @@ from memchannel import _core, images
 from memchannel._interrupts import _is_main_interpreter
 from memchannel._leftover import leftover_threads
 from memchannel._setup import current_settings
+from memchannel._spans import traced_run
 from memchannel.run import RunResult, call_soon, interpreter_id, run
 
 if sys.version_info >= (3, 14):
@@ -164,7 +165,7 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
-        with _making:
+        with _making, traced_run(_interpreters.get_current()[0], "new interpreter"):
             number = _interpreters.create(config, reqrefs=True)
     except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
@@ -194,7 +195,8 @@ finally:
 
 def _set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
     source = _SET_UP.format(settings=tuple(current_settings()), packages=packages)
-    failure = _interpreters.exec(interpreter.id, source)
+    with traced_run(interpreter.id):
+        failure = _interpreters.exec(interpreter.id, source)
     if failure is not None:
         raise _setup_error(failure, interpreter)
 
@@ -220,7 +222,9 @@ def _park(interpreter: Interpreter) -> bool:
     if terms is None or _exiting.is_set() or is_running(interpreter) or leftover_threads(interpreter.id):
         return False
     source = "__import__('memchannel._setup', fromlist=['clean']).clean()"
-    if _interpreters.exec(interpreter.id, source) is not None:
+    with traced_run(interpreter.id):
+        failure = _interpreters.exec(interpreter.id, source)
+    if failure is not None:
         return False
     with _lock:
         _parked.setdefault(terms, []).append(interpreter)

@@ -13,16 +13,20 @@ class MessageSpan {
    public:
     // Before the messages leave the caller's hands. Those that were numbered before keep their numbers.
     void begin_send(Message& message) noexcept {
-        if (tracing()) [[unlikely]] number(&message, nullptr);
+        if (tracing()) [[unlikely]]
+            number(&message, nullptr);
     }
     void begin_send(MessageQueue& messages) noexcept {
-        if (tracing()) [[unlikely]] number(nullptr, &messages);
+        if (tracing()) [[unlikely]]
+            number(nullptr, &messages);
     }
     void begin_send(Message& first, MessageQueue& rest) noexcept {
-        if (tracing()) [[unlikely]] number(&first, &rest);
+        if (tracing()) [[unlikely]]
+            number(&first, &rest);
     }
     void begin_recv() noexcept {
-        if (tracing()) [[unlikely]] begin_ns_ = monotonic_ns();
+        if (tracing()) [[unlikely]]
+            begin_ns_ = monotonic_ns();
     }
 
     // An event loop waits for it: other calls of the thread come in between.
@@ -31,11 +35,13 @@ class MessageSpan {
     // All of them are, but those that are left here.
     void sent(OwnerId who, std::uint64_t channel, const Message& first = {},
               const MessageQueue& rest = {}) noexcept {
-        if (begin_ns_) [[unlikely]] record_sent(who, channel, first, rest);
+        if (begin_ns_) [[unlikely]]
+            record_sent(who, channel, first, rest);
     }
     void received(OwnerId who, std::uint64_t channel, const Message& first,
                   std::span<const Message> more = {}) noexcept {
-        if (begin_ns_) [[unlikely]] record_received(who, channel, first, more);
+        if (begin_ns_) [[unlikely]]
+            record_received(who, channel, first, more);
     }
 
    private:

@@ -109,7 +109,8 @@ bool OwnerTable::switchable(const Owner& owner) const noexcept {
 
 bool OwnerTable::lend(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
-    if (tracing()) [[unlikely]] lease.trace_id_ = registry().recorder.number();
+    if (tracing()) [[unlikely]]
+        lease.trace_id_ = registry().recorder.number();
     const std::uint64_t id = lease.trace_id_;
     Lock lock(mutex_);
     if (!switchable(owner)) return false;
@@ -125,7 +126,8 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
         host_.hold(owner);
     }
     lock.unlock();
-    if (id) [[unlikely]] trace_lease(Traced::lend, owner.id(), lease, id);
+    if (id) [[unlikely]]
+        trace_lease(Traced::lend, owner.id(), lease, id);
     return true;
 }
 
@@ -157,7 +159,8 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
         Lock lock(mutex_);
         settle_returned(lease);
         lock.unlock();
-        if (tracing()) [[unlikely]] trace_lease(Traced::give_back, owner.id(), lease, lease.trace_id_);
+        if (tracing()) [[unlikely]]
+            trace_lease(Traced::give_back, owner.id(), lease, lease.trace_id_);
         delete &lease;
         return;
     }
@@ -249,7 +252,8 @@ void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     }
     unlink(lease);
     lock.unlock();
-    if (tracing()) [[unlikely]] trace_lease(Traced::abandon, host_.current(), lease, lease.trace_id_);
+    if (tracing()) [[unlikely]]
+        trace_lease(Traced::abandon, host_.current(), lease, lease.trace_id_);
     delete &lease;
     if (warn) host_.warn_abandoned(owner.id(), out, channels);
 }

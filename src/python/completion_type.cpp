@@ -296,7 +296,7 @@ void run_task(const Worker& worker, Message message, Runner& runner, BlasClaim& 
     }
     if (!succeeded) outcome = describe_exception(worker, std::move(result));
     if (worker.channel.size() == 0) blas.leave();  // before anybody knows the result
-    span.done(succeeded);  // before anybody can stop the recording for it
+    span.done(succeeded);                          // before anybody can stop the recording for it
     runner->finish(std::move(outcome), succeeded);
 }
 
@@ -336,7 +336,8 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
         const Status status = channel.try_send(current_interpreter(), message);
         if (status == Status::ok) {
             tickets.sent();
-            if (id) [[unlikely]] trace_submit(channel, id, submitted_ns);
+            if (id) [[unlikely]]
+                trace_submit(channel, id, submitted_ns);
             return object.release();
         }
         raise_status(state, status == Status::full ? Status::timeout : status, channel, Side::send);
@@ -351,13 +352,9 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
                                      {"channel", "functions", "resolve", "describe", "limit", "lend_from",
                                       "blas_threads", "more_allowed", "label"},
                                      9, 9, values, given, nullptr);
-        const Worker worker{state,
-                            channel_argument(state, arguments[0]),
-                            arguments[1],
-                            arguments[2],
-                            arguments[3],
-                            arguments[8],
-                            PyLong_AsSsize_t(arguments[5])};
+        const Worker worker{
+            state,        channel_argument(state, arguments[0]), arguments[1], arguments[2], arguments[3],
+            arguments[8], PyLong_AsSsize_t(arguments[5])};
         const Py_ssize_t limit = PyLong_AsSsize_t(arguments[4]);
         if (PyErr_Occurred() || !PyDict_Check(worker.functions)) return PyErr_BadInternalCall(), nullptr;
         BlasClaim blas(registry().blas_threads,

@@ -95,12 +95,11 @@ Ref packed(const Recording& recording, const ThreadLog& log, Names& names) {
 }
 
 Ref thread_item(const Recording& recording, const ThreadLog& log, Names& names) {
-    const Ref label = Ref::steal(PyUnicode_DecodeUTF8(
-        log.label().data(), static_cast<Py_ssize_t>(log.label().size()), "replace"));
+    const Ref label = Ref::steal(
+        PyUnicode_DecodeUTF8(log.label().data(), static_cast<Py_ssize_t>(log.label().size()), "replace"));
     if (!label) throw PythonError();
     const Ref events = packed(recording, log, names);
-    Ref item = Ref::steal(
-        Py_BuildValue("(lOO)", static_cast<long>(log.thread()), label.get(), events.get()));
+    Ref item = Ref::steal(Py_BuildValue("(lOO)", static_cast<long>(log.thread()), label.get(), events.get()));
     if (!item) throw PythonError();
     return item;
 }

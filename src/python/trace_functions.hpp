@@ -10,8 +10,8 @@ namespace memchannel {
 PyObject* trace_start(PyObject* module, PyObject* limit);
 // _trace_stop(recording) -> whether it went on until now.
 PyObject* trace_stop(PyObject* module, PyObject* recording);
-// _trace_read(recording) -> (began, ended, dropped, names, [(thread, label, events), ...]), once it is stopped;
-// the events are packed as memchannel._trace unpacks them, and the recording has none afterwards.
+// _trace_read(recording) -> (began, ended, dropped, names, [(thread, label, events), ...]), once it is
+// stopped; the events are packed as memchannel._trace unpacks them, and the recording has none afterwards.
 PyObject* trace_read(PyObject* module, PyObject* recording);
 // _trace_span(kind, name, interpreter, begin): something began then, and ends now; both in ns.
 PyObject* trace_span(PyObject* module, PyObject* const* values, Py_ssize_t given);
@@ -23,14 +23,17 @@ PyObject* name_this_thread(PyObject* module, PyObject* name);
 class TaskSpan {
    public:
     TaskSpan(std::uint64_t id, std::uint64_t channel) noexcept : id_(id), channel_(channel) {
-        if (tracing()) [[unlikely]] begin_ns_ = monotonic_ns();
+        if (tracing()) [[unlikely]]
+            begin_ns_ = monotonic_ns();
     }
     // `label` is called with the function and returns its name. No exception is left set.
     void name(PyObject* label, PyObject* function) noexcept {
-        if (begin_ns_) [[unlikely]] find_name(label, function);
+        if (begin_ns_) [[unlikely]]
+            find_name(label, function);
     }
     void done(bool succeeded) const noexcept {
-        if (begin_ns_) [[unlikely]] record(succeeded);
+        if (begin_ns_) [[unlikely]]
+            record(succeeded);
     }
 
    private:
