@@ -595,18 +595,7 @@ def test_the_summary_counts_messages_and_bytes(neighbour: Neighbour) -> None:
     assert main.received >= 3
     assert summary.imbalance is None
     table = str(summary).splitlines()
-    assert table[0].split() == [
-        "interpreter",
-        "busy",
-        "waiting",
-        "for",
-        "owners",
-        "idle",
-        "tasks",
-        "sent",
-        "received",
-        "lent",
-    ]
+    assert table[0].split()[-5:] == ["idle", "tasks", "sent", "received", "lent"]
     assert len(table) == 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ examples:
   memchannel map heights.npy numpy:median
   memchannel map heights.npy filters:smooth --overlap 5 -o smooth.npy     smooth() in ./filters.py
   memchannel map movie.npy tracking:count_cells --axis 2 -j 4 --packages numpy,scipy
+  memchannel map heights.npy numpy:median --trace run.json                how evenly was the work shared out?
 """
 
 
@@ -92,6 +94,12 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="where the result goes (default: it is printed, shortened)",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE.json",
+        type=Path,
+        help="record what the interpreters did, for https://ui.perfetto.dev",
+    )
     parser.set_defaults(run=run)
 
 
@@ -115,13 +123,13 @@ def run(args: argparse.Namespace) -> int:
     function = load_function(args.function)
     if args.output is None:
         assembly = Assembly(axis, data.shape[axis])
-        lines = _collect(args, function, data, axis, assembly)
+        lines = _recorded(args, function, data, axis, assembly)
         result = assembly.finish()
         place = ""
     else:
         with replacing(check_destination(args.output)) as temporary:
             assembly = Assembly(axis, data.shape[axis], file_allocator(temporary))
-            lines = _collect(args, function, data, axis, assembly)
+            lines = _recorded(args, function, data, axis, assembly)
             with writing(args.output):
                 result = assembly.finish()
         place = f", in {args.output}"
@@ -158,6 +166,25 @@ def _check_packages(args: argparse.Namespace) -> None:
         interpreters._package_names(args.packages)
     except ImportError as error:
         raise CommandError(f"--packages: {error}") from error
+
+
+def _recorded(
+    args: argparse.Namespace, function: Callable[..., Any], data: NDArray[Any], axis: int, assembly: Assembly
+) -> list[tuple[str, str]]:
+    """Do as `_collect` does, and write the trace that is asked for."""
+    import memchannel
+
+    if args.trace is None:
+        return _collect(args, function, data, axis, assembly)
+    if args.output is not None and os.path.realpath(args.trace) == os.path.realpath(args.output):
+        raise CommandError(f"--trace and --output are both {str(args.trace)!r}: name two files")
+    with replacing(check_destination(args.trace)) as temporary:
+        with memchannel.trace() as trace:
+            lines = _collect(args, function, data, axis, assembly)
+        with writing(args.trace):
+            trace.save(temporary)
+    lost = f", {trace.dropped} more dropped" if trace.dropped else ""
+    return [*lines, ("trace", f"{len(trace.events)} events{lost}, in {args.trace}")]
 
 
 def _collect(
