@@ -7,11 +7,13 @@ import operator
 import os
 import struct
 import threading
+import time
+from collections.abc import Iterator
 from types import CapsuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from memchannel import _core
-from memchannel._spans import KINDS, RUN
+from memchannel._spans import KINDS, RUN, WAIT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ _DEFAULT_LIMIT = 1_000_000
 _MOST = 2**40  # far above what fits into memory
 _PACKED = struct.Struct("=4q3Q2I3B")
 _SIDES = {0: "", 1: "recv", 2: "send", 3: "both"}
+_NUMBERS = {side: number for number, side in _SIDES.items()}
 
 
 class TraceEvent(NamedTuple):
@@ -147,6 +150,8 @@ class Trace:
         self._recorded: _Recorded | None = None
         self._names: dict[int, str] = {}
         self._process = self._thread = self._interpreter = 0
+        self._parked: list[Any] = []
+        self._stopped_at = 0
         self._lock = threading.Lock()
 
     # ---- recording
@@ -179,6 +184,8 @@ class Trace:
             raise RuntimeError("this trace was not started: call start(), or use it in a with statement")
         if not self._stopped and self._process == os.getpid():
             _core._trace_stop(self._recording)
+            self._parked = _core._waits()  # afterwards: what was recorded is not among them
+            self._stopped_at = time.monotonic_ns()
             self._names.update(_thread_names())
         self._stopped = True
 
@@ -208,6 +215,7 @@ class Trace:
         for thread, label, packed in logs:
             threads[thread] = self._names.get(thread, label)
             events += [_event(fields, thread, began, names) for fields in _PACKED.iter_unpack(packed)]
+        events += self._unfinished_waits(began, ended)
         events.append(
             _event(
                 (began, ended, self._interpreter, -1, 0, 0, 0, len(names), 1, RUN, 0, 1),
@@ -218,6 +226,15 @@ class Trace:
         )
         events.sort(key=lambda event: (event.begin, -event.end))
         return _Recorded(began, ended - began, dropped, threads, _named_submissions(events))
+
+    def _unfinished_waits(self, began: int, ended: int) -> Iterator[TraceEvent]:
+        for interpreter, thread, name, targets, seconds, _ in self._parked:
+            begin = max(began, self._stopped_at - round(seconds * 1e9))
+            if begin >= ended or name.endswith("_async"):  # of an event loop: no thread waits
+                continue
+            thing, side = targets[0] if len(targets) == 1 else (0, None)
+            fields = (begin, ended, interpreter, -1, thing, 0, 0, 0, 1, WAIT, _NUMBERS[side or ""], 1)
+            yield _event(fields, thread, began, [name])
 
     @property
     def events(self) -> list[TraceEvent]:
