@@ -120,11 +120,11 @@ def test_an_empty_trace_can_be_drawn() -> None:
 
 def test_thousands_of_bars_are_drawn_as_fewer() -> None:
     bars = [_timeline.Bar("task", 10 * n, 10 * n + 9, "task") for n in range(50_000)]
-    few = _timeline._few(bars, 500_000)
+    few = _timeline._few(bars, 500_000, _timeline.MOST_BARS)
     assert 1 <= len(few) <= _timeline.MOST_BARS
     assert (few[0].begin, few[-1].end) == (0, 499_999)
     assert few[0].text == "several: task"
-    assert _timeline._few(bars[:100], 500_000) == bars[:100]
+    assert _timeline._few(bars[:100], 500_000, _timeline.MOST_BARS) == bars[:100]
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,9 @@ def _merged(bars: list[Bar], gap: int) -> list[Bar]:
     return merged
 
 
-def _few(bars: list[Bar], duration: int) -> list[Bar]:
+def _few(bars: list[Bar], duration: int, most: int) -> list[Bar]:
     gap = duration // 4096
-    while len(bars) > MOST_BARS:
+    while len(bars) > most:
         bars = _merged(bars, gap)
         gap = 2 * gap + 1
     return bars
@@ -87,18 +87,18 @@ def _task_bar(task: TraceEvent) -> Bar:
     return Bar("task", task.begin, task.end, text)
 
 
-def rows(trace: Trace, found: dict[int, Activity] | None = None) -> list[Row]:
-    """Tell what is to be drawn."""
+def rows(trace: Trace, found: dict[int, Activity], most: int) -> list[Row]:
+    """Tell what is to be drawn, with so many bars of a kind in one row at most."""
     duration = round(trace.seconds * 1e9)
     made = []
-    for interpreter, one in (found or activities(trace)).items():
+    for interpreter, one in found.items():
         groups = (
             _plain("busy", one.busy),
             _plain("waiting", one.waiting),
             [_task_bar(task) for task in one.tasks],
             _plain("for owner", one.for_owners),
         )
-        made.append(Row(interpreter, [bar for group in groups for bar in _few(group, duration)]))
+        made.append(Row(interpreter, [bar for group in groups for bar in _few(group, duration, most)]))
     return made
 
 
@@ -120,7 +120,7 @@ def plot(trace: Trace, ax: Axes | None = None) -> Axes:
     except ImportError as exc:
         raise ImportError("plot() needs matplotlib: pip install matplotlib; save() does not") from exc
     found = activities(trace)
-    drawn = rows(trace, found)
+    drawn = rows(trace, found, MOST_BARS)
     if ax is None:
         ax = _new_axes(trace, found, len(drawn))
     _draw_rows(ax, drawn)

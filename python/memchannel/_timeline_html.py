@@ -7,6 +7,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
+from memchannel._activity import activities
 from memchannel._timeline import COLORS, LABELS, OTHER_TASK, Bar, Row, arrows, row_name, rows, short_time
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["timeline_html"]
 
+MOST_BARS = 1_000
+"""Of a kind in one row: each takes about 200 bytes of the notebook's file."""
 _numbers = itertools.count()
 _WIDTH = 1000  # of the whole time, in the picture's own units
 _ROW, _BAR, _THIN = 26, 20, 8
@@ -112,7 +115,7 @@ def _legend() -> str:
 def timeline_html(trace: Trace) -> str:
     """Draw a timeline that the wheel zooms, dragging moves and a double click shows whole again."""
     duration = max(1, round(trace.seconds * 1e9))
-    drawn = rows(trace)
+    drawn = rows(trace, activities(trace), MOST_BARS)
     identity = f"memchannel-trace-{time.time_ns():x}-{next(_numbers)}"
     names = "".join(
         f'<div style="height:{_ROW}px;line-height:{_ROW}px;white-space:nowrap">'

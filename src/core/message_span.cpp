@@ -22,7 +22,7 @@ void MessageSpan::number(Message* first, MessageQueue* rest) noexcept {
     begin_ns_ = monotonic_ns();
     count_ = (first ? 1 : 0) + (rest ? rest->size() : 0);
     nbytes_ = (first ? first->nbytes() : 0) + (rest ? rest->nbytes() : 0);
-    id_ = first ? first->trace_id() : rest->trace_id();
+    id_ = first ? first->trace_id() : rest ? rest->trace_id() : 0;
     if (id_ || !count_) return;
     id_ = registry().recorder.number(count_);
     if (first) first->set_trace_id(id_);

@@ -34,9 +34,7 @@ constexpr std::uint64_t first_id(std::uint64_t recording, std::uint64_t log) noe
 }  // namespace
 
 void name_thread(std::string_view name) noexcept {
-    const std::size_t size = std::min(name.size(), sizeof own_name.text - 1);
-    std::copy_n(name.data(), size, own_name.text);
-    own_name.text[size] = '\0';
+    own_name.text[name.copy(own_name.text, sizeof own_name.text - 1)] = '\0';
 }
 
 ThreadLog::ThreadLog(const Recording& recording, std::uint64_t number)

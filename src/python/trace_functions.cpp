@@ -28,6 +28,7 @@ void forget_recording(PyObject* capsule) {
         return;
     }
     registry().recorder.stop(*recording);
+    recording->forget_events();  // threads may keep the rest
 }
 
 Recording& recording_of(PyObject* capsule) {
