@@ -75,7 +75,7 @@ class TraceSummary(NamedTuple):
             f"of the busy time{balance}"
         )
         if self.dropped:
-            lines.append(f"{self.dropped} events after the first {self.events - 1} were dropped")
+            lines.append(f"{self.dropped} events came after the limit and were dropped")
         return "\n".join(lines)
 
 
