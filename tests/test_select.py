@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import pickle
 from typing import Any
 
 import numpy as np
@@ -127,22 +128,57 @@ def test_an_error_counts_as_done() -> None:
     silent: Channel[int] = Channel()
     ended: Channel[int] = Channel()
     ended.ends[1].close()
-    with pytest.raises(EndOfChannel, match=f"channel {ended.id} has ended"):
+    with pytest.raises(EndOfChannel, match=f"channel {ended.id} has ended") as end:
         select(silent, ended)
+    assert end.value.channel == ended.id
     broken: Channel[int] = Channel()
     broken.ends[0].close()
-    with pytest.raises(BrokenChannelError, match=f"channel {broken.id}"):
+    with pytest.raises(BrokenChannelError, match=f"channel {broken.id}") as end_of_receivers:
         select(silent, (broken, 1))
+    assert end_of_receivers.value.channel == broken.id
     closed: Channel[int] = Channel()
     closed.close()
     for case in (closed, (closed, 1)):
-        with pytest.raises(ClosedChannelError):
+        with pytest.raises(ClosedChannelError) as closing:
             select(silent, case)
+        assert closing.value.channel == closed.id
     poisoned: Channel[int] = Channel()
     poisoned.poison(ValueError("why"))
     for case in (poisoned, (poisoned, 1)):
-        with pytest.raises(PoisonedChannelError, match="why"):
+        with pytest.raises(PoisonedChannelError, match="why") as poisoning:
             select(silent, case)
+        assert poisoning.value.channel == poisoned.id
+
+
+def test_an_error_names_its_channel_wherever_it_goes() -> None:
+    """By this a loop over several streams knows which of them to leave out from then on."""
+    streams = [Channel[int](maxsize=2) for _ in range(3)]
+    for number, stream in enumerate(streams):
+        stream.ends[1].send(number)
+        stream.ends[1].close()
+    open_ends = {stream.ends[0].id: stream.ends[0] for stream in streams}
+    received = []
+    while open_ends:
+        try:
+            received.append(select(*open_ends.values())[1])
+        except EndOfChannel as end:
+            open_ends.pop(end.channel)  # type: ignore[arg-type]
+    assert sorted(received) == [0, 1, 2]
+
+    with pytest.raises(EndOfChannel) as raised:
+        streams[0].ends[0].recv()
+    errors: Channel[EndOfChannel] = Channel()
+    errors.send(raised.value)
+    assert errors.recv().channel == pickle.loads(pickle.dumps(raised.value)).channel == streams[0].id
+    assert EndOfChannel("made by hand").channel is None
+    news: Channel[int] = Channel()
+    subscriber = news.broadcast()
+    news.send(1)
+    news.ends[1].close()
+    assert subscriber.recv() == 1
+    with pytest.raises(EndOfChannel) as last:
+        subscriber.recv()
+    assert last.value.channel == subscriber.id, "that of the end, not of what it listens to"
 
 
 @each_ending

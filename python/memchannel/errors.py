@@ -13,19 +13,24 @@ __all__ = [
 ]
 
 
-class ClosedChannelError(ValueError):
+class _OfChannel:
+    channel: int | None = None
+    """The ``id`` of the end that it is about: after a `select` nothing else tells which one it was."""
+
+
+class ClosedChannelError(_OfChannel, ValueError):
     """The calling interpreter closed the end that it now uses."""
 
 
-class EndOfChannel(EOFError):
+class EndOfChannel(_OfChannel, EOFError):
     """The sending side of the channel is over and everything sent was received."""
 
 
-class BrokenChannelError(BrokenPipeError):
+class BrokenChannelError(_OfChannel, BrokenPipeError):
     """The receiving side of the channel is over: nobody will receive what is sent."""
 
 
-class PoisonedChannelError(RuntimeError):
+class PoisonedChannelError(_OfChannel, RuntimeError):
     """The channel was poisoned; ``__cause__`` is a copy of the exception given to ``poison()``, if any."""
 
 

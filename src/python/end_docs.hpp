@@ -319,7 +319,7 @@ ValueError
 TypeError
     Something is neither an end nor a pair, or cannot be sent.
 EndOfChannel, BrokenChannelError, ClosedChannelError, PoisonedChannelError
-    One of the cases ended in this way, which counts as done.
+    One of the cases ended in this way, which counts as done; ``channel`` of the error is the id of its end.
 
 Examples
 --------

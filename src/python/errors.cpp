@@ -23,6 +23,16 @@ void raise_poisoned(ModuleState& state, const Channel& channel) noexcept {
     if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
 }
 
+// Says at the exception that is set which channel it is about: after a select() nothing else does.
+void name_channel(const Channel& channel) noexcept {
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_MemoryError)) return;
+    const Ref error = Ref::steal(PyErr_GetRaisedException());
+    const Ref name = Ref::steal(PyUnicode_InternFromString("channel"));
+    const Ref id = name ? Ref::steal(PyLong_FromUnsignedLongLong(number(channel))) : Ref();
+    if (!id || PyObject_SetAttr(error.get(), name.get(), id.get()) < 0) return;
+    PyErr_SetRaisedException(Py_NewRef(error.get()));
+}
+
 }  // namespace
 
 void raise_named(ModuleState& state, const char* name, const char* format, ...) noexcept {
@@ -50,16 +60,20 @@ void raise_status(ModuleState& state, Status status, const Channel& channel, Sid
                             "the %s side of channel %llu is over: everybody left it; open a new channel",
                             verb(side), id);
             }
+            name_channel(channel);
             return;
         case Status::ended:
             raise_named(state, "EndOfChannel", "channel %llu has ended: every sender left and it is drained",
                         id);
+            name_channel(channel);
             return;
         case Status::broken:
             raise_named(state, "BrokenChannelError", "channel %llu has no receivers any more", id);
+            name_channel(channel);
             return;
         case Status::poisoned:
             raise_poisoned(state, channel);
+            name_channel(channel);
             return;
         case Status::ending:
             raise_ending("%s on channel %llu", verb(side), id);
