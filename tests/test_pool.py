@@ -92,6 +92,14 @@ def test_arrays_anywhere_in_the_arguments_are_lent(pool):
     assert found == (pointer(array), False)
 
 
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda a: a[::2, ::3]])
+def test_small_arrays_are_counted_once_where_they_are_copied(pool, layout):
+    array = layout(np.arange(600.0).reshape(20, 30))
+    before = memchannel.stats().bytes_copied
+    assert pool.submit(np.sum, array).result() == array.sum()
+    assert memchannel.stats().bytes_copied - before == array.nbytes
+
+
 def test_large_results_are_not_copied_and_small_ones_make_no_lease(pool):
     before = memchannel.stats()
     small = pool.submit(np.arange, 10).result()

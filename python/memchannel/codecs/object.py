@@ -211,8 +211,10 @@ class _Pickler(pickle.Pickler):
 
     def _copy(self, array: Any) -> Any:
         _core._check_copied(array)
-        _core._count_copied(array.nbytes)
-        return NotImplemented
+        reduced = array.__reduce_ex__(5)
+        if type(reduced[1][0]) is not pickle.PickleBuffer:  # which is counted where it is taken
+            _core._count_copied(array.nbytes)
+        return reduced
 
     def _refer(self, item: object) -> tuple[Callable[[int], object], tuple[int]]:
         self._items.append(item)
