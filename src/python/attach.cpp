@@ -140,9 +140,9 @@ void InterpreterHost::warn_abandoned(OwnerId owner, std::size_t leases,
     if (!names ||
         PyErr_WarnFormat(
             PyExc_ResourceWarning, 1,
-            "interpreter %lld ended while %zu of its buffers were lent (channels: %U); their memory "
-            "stays allocated until the process ends",
-            static_cast<long long>(owner), leases, names.get()) < 0) {
+            "interpreter %lld ended while %zu of its buffers %s lent (channels: %U); the memory stays "
+            "allocated until the process ends",
+            static_cast<long long>(owner), leases, leases == 1 ? "was" : "were", names.get()) < 0) {
         PyErr_WriteUnraisable(nullptr);
     }
 }
