@@ -182,6 +182,10 @@ def steps() -> dict[str, Step]:
         lambda channel: memchannel.select((channel, MEMORY), timeout=0),
         lambda channel, result: result == (channel, None) and arrives(MEMORY)(channel, None),
     )
+    for name, end in (("ended", lambda channel: channel.ends[1].close()), ("poisoned", Channel.poison)):
+        found[f"select, {name}"] = Step(
+            lambda end=end: over(end), channel_that_is_over, lambda channel, result: result == channel.id
+        )
     found["shared memory"] = Step(
         lambda: None, lambda _: _core.SharedBuffer(4096), lambda _, result: bytes(result) == bytes(4096)
     )
@@ -191,6 +195,22 @@ def steps() -> dict[str, Step]:
         lambda channel, result: True,
     )
     return found
+
+
+def over(end: Callable[[Any], Any]) -> Any:
+    """Make a channel, and end it."""
+    channel: Channel[Any] = Channel()
+    end(channel)
+    return channel
+
+
+def channel_that_is_over(channel: Any) -> int | None:
+    """Select, and return what the error says."""
+    try:
+        memchannel.select(channel, timeout=0)
+    except (memchannel.EndOfChannel, memchannel.PoisonedChannelError) as error:
+        return error.channel
+    return None
 
 
 def arrives_through(_: Any, channel: Any) -> bool:
