@@ -29,7 +29,6 @@ pytestmark = pytest.mark.usefixtures("level_leases")
 
 MAPPED = "it wants arrays in files that processes map; here they are lent"
 DIFFERENT = {
-    "test_nested_loop[memchannel-threading]": "CPython starts no daemon threads in isolated interpreters",
     "test_auto_memmap_on_arrays_from_generator[memchannel]": MAPPED,
     "test_memmapping_leaks[memchannel]": MAPPED,
 }

@@ -190,6 +190,12 @@ class _Pickler(pickle.Pickler):
             return reduce_polars(obj, self._lend_from)
         if str(kind.__module__).startswith("pandas.") and hasattr(obj, "_pa_array"):
             return _reduce_arrow_backed(obj)
+        # Of the class first: a tensor's class has it wherever its data is, and the tensor may not.
+        if hasattr(kind, "__cuda_array_interface__") and hasattr(obj, "__cuda_array_interface__"):
+            raise pickle.PicklingError(
+                f"a {kind.__module__}.{kind.__qualname__} lies in the memory of a GPU, which is not shared: "
+                "send a copy in host memory, such as cupy.asnumpy(array) or tensor.cpu().numpy()"
+            )
         return NotImplemented
 
     def _share(self, obj: Any, registration: Any) -> Any:

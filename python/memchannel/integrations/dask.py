@@ -2,28 +2,41 @@
 
 Dask moves blocks between machines and keeps them; inside each worker process the blocks are lent to the
 interpreters that compute, and results are lent back. For `dask.array` on one machine no cluster is needed:
-``x.compute(scheduler="threads", pool=InterpreterPool())``.
+``x.compute(scheduler="threads", pool=InterpreterPool())``. `from_npy` and `to_npy` read and write arrays
+larger than memory, block by block, in either case.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from memchannel import interpreters
+from memchannel._arguments import checked_packages
 from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
 
 require("distributed", (2025, 1), extra="dask")
 
 import click  # noqa: E402 - which distributed depends on
+import dask.array as da  # noqa: E402
+import numpy as np  # noqa: E402
+from dask.base import tokenize  # noqa: E402
 from distributed import WorkerPlugin  # noqa: E402
+from distributed.core import Status  # noqa: E402
+
+from memchannel.integrations._npy import NpyFile  # noqa: E402
 
 if TYPE_CHECKING:
     from distributed import Worker
 
-__all__ = ["InterpreterWorkers", "dask_setup", "dask_teardown"]
+__all__ = ["InterpreterWorkers", "dask_setup", "dask_teardown", "from_npy", "to_npy"]
+
+_GOING_ON = {Status.init, Status.running, Status.paused, Status.closing_gracefully}
 
 
 class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
@@ -39,6 +52,11 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
         As for `InterpreterPool`.
     blas_threads : int, optional
         As for `InterpreterPool`.
+
+    Raises
+    ------
+    TypeError
+        `packages` is of another type.
     """
 
     name = "memchannel"
@@ -46,8 +64,9 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
     def __init__(
         self, packages: Iterable[str] | str | None = "all", *, blas_threads: int | None = None
     ) -> None:
+        listed = checked_packages(interpreters._listed(packages))
         # What a worker's tasks come in, and their errors, are distributed's own.
-        self._packages = packages if packages == "all" else (*interpreters._listed(packages), "distributed")
+        self._packages = listed if "all" in listed else (*listed, "distributed")
         self._blas_threads = blas_threads
 
     def setup(self, worker: Worker) -> None:
@@ -56,15 +75,23 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
             worker.state.nthreads, packages=self._packages, blas_threads=self._blas_threads, name="dask"
         )
         executors: dict[str, Executor] = worker.executors
-        executors["threads"] = executors["default"]
-        executors["default"] = pool
+        before, executors["default"] = executors["default"], pool
+        if isinstance(before, InterpreterPool):  # of a preload, or a plugin of another name
+            before.shutdown(wait=False)
+        else:
+            executors["threads"] = before
 
     def teardown(self, worker: Worker) -> None:
-        """Give the worker its threads back."""
+        """Give the worker its threads back. Tasks that run go on, unless the worker closes."""
         executors: dict[str, Executor] = worker.executors
-        if isinstance(executors["default"], InterpreterPool) and "threads" in executors:
-            pool, executors["default"] = executors["default"], executors.pop("threads")
-            pool.shutdown(wait=False, cancel_futures=True)
+        pool = executors["default"]
+        if not isinstance(pool, InterpreterPool):
+            return
+        executors["default"] = executors["threads"]
+        if worker.status not in _GOING_ON:
+            # Nobody waits for them any more, and the process would end no sooner than they do.
+            pool._crew.interrupt()
+        pool.shutdown(wait=False)
 
 
 def _set_up(worker: Worker, packages: str, blas_threads: int | None) -> None:
@@ -87,3 +114,73 @@ dask_setup: click.Command = click.Command(
 def dask_teardown(worker: Worker) -> None:
     """End the interpreters of a worker that closes."""
     InterpreterWorkers().teardown(worker)
+
+
+# ---- arrays larger than memory
+
+
+def from_npy(path: str | os.PathLike[str], chunks: Any = "auto") -> da.Array:
+    """Make a Dask array of a `.npy` file, which each task maps for its own block: nothing is read before.
+
+    Parameters
+    ----------
+    path : str or path
+        Workers on other machines open the file by the same name.
+    chunks : optional
+        As for `dask.array.from_array`. Rows (columns, in Fortran order) that lie together are read best.
+
+    Returns
+    -------
+    dask.array.Array
+        For `map_blocks`, `map_overlap` and everything else of `dask.array`. Blocks are read-only.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is no `.npy` file, or holds Python objects.
+    """
+    file = NpyFile.open(path)
+    status = os.stat(file.path)
+    name = f"npy-{tokenize(file, status.st_mtime_ns, status.st_size, chunks)}"
+    meta = np.empty((0,) * file.ndim, file.dtype)
+    return da.from_array(file, chunks=chunks, name=name, meta=meta, inline_array=True)
+
+
+def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
+    """Compute a Dask array into a `.npy` file; each task writes its own block in place.
+
+    The file gets its name when it is complete. It may be the one that the array comes from.
+
+    Parameters
+    ----------
+    path : str or path
+        Workers on other machines open its folder by the same name.
+    array : dask.array.Array
+        Of known shape, C order in the file.
+
+    Raises
+    ------
+    TypeError
+        `array` is no Dask array, or holds Python objects.
+    ValueError
+        Its shape is not known before it is computed.
+    OSError
+        The file cannot be written.
+    """
+    if not isinstance(array, da.Array):
+        raise TypeError(f"to_npy() takes a Dask array, not {type(array).__name__!r}: numpy.save() writes others")
+    if array.dtype.hasobject:
+        raise TypeError(f"to_npy() writes no Python objects, which an array of {array.dtype} holds")
+    if np.isnan(array.shape).any():
+        raise ValueError(f"the shape {array.shape} is not known yet: array.compute_chunk_sizes() finds it out")
+    target = Path(path).absolute()
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        file = NpyFile.create(partial, array.shape, array.dtype)
+        da.store(array, file, lock=False)
+        os.replace(partial, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()

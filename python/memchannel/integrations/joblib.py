@@ -7,22 +7,21 @@ them: the workers are interpreters of this process.
 from __future__ import annotations
 
 import multiprocessing.process
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
+from memchannel._setup import Settings, current_settings
 from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
 
 # Versions before lack ParallelBackendBase.submit.
 joblib: Any = require("joblib", (1, 5), extra="joblib")
 
-from joblib._parallel_backends import (  # noqa: E402
-    AutoBatchingMixin,
-    FallbackToBackend,
-    ParallelBackendBase,
-    SequentialBackend,
-)
+from joblib._parallel_backends import FallbackToBackend, SequentialBackend  # noqa: E402
+
+from memchannel.integrations._joblib_worker import FutureBackend, WorkerThreads, call, start  # noqa: E402
 
 __all__ = ["MemchannelBackend"]
 
@@ -31,25 +30,66 @@ _OF_PROCESSES = {"max_nbytes", "mmap_mode", "temp_folder", "context", "prefer", 
 """What joblib tells every backend, and what means something to joblib itself or to processes alone."""
 
 
-def start(authkey: bytes, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    """Begin in a worker: let it talk to the caller's `multiprocessing.Manager`, as a child process may."""
-    multiprocessing.process.current_process().authkey = authkey
-    if initializer is not None:
-        initializer(*initargs)
+class _Terms(NamedTuple):
+    """What a pool was made for. One with the same terms will do for the next call."""
+
+    workers: int
+    packages: Any
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    blas_threads: int | None
+    authkey: bytes
+    settings: Settings
+    """Which workers take over when they start."""
 
 
-def call(batch: Callable[[], Any]) -> Any:
-    """Run a batch in a worker; an argument of it, so that arrays in it are lent."""
-    return batch()
+class _Keeper:
+    """Keeps the last call's pool for the next one, as joblib does with its processes.
+
+    Its workers have imported what the tasks need; even parked ones take a garbage collection to come back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[_Terms, InterpreterPool] | None = None
+
+    def take(self, terms: _Terms) -> InterpreterPool:
+        """Give the kept pool if it fits, else a new one."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            if kept[0] == terms and not kept[1]._crew.broken and not kept[1]._crew.was_shut_down:
+                return kept[1]
+            kept[1].shutdown()  # its interpreters are parked, and taken again
+        return InterpreterPool(
+            terms.workers,
+            packages=terms.packages,
+            blas_threads=terms.blas_threads,
+            name="joblib",
+            initializer=start,
+            initargs=(terms.authkey, terms.initializer, terms.initargs),
+        )
+
+    def put_back(self, terms: _Terms, pool: InterpreterPool) -> None:
+        """Keep a pool that has no tasks any more."""
+        if terms.initializer is None and not pool._crew.broken:  # else each call has one of its own
+            with self._lock:
+                if self._kept is None:
+                    self._kept = terms, pool
+                    return
+        pool.shutdown()
 
 
-class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+_keeper = _Keeper()
+
+
+class MemchannelBackend(FutureBackend):
     """Run joblib's batches in an `memchannel.InterpreterPool`.
 
     Arrays of 64 KiB and more are lent to the workers, which get read-only arrays over the same memory, and so
-    are those in results. `joblib.Parallel` calls inside a worker run one task after the other, as the
-    processors are shared out already. The options of joblib's processes (`temp_folder`, `max_nbytes`,
-    `mmap_mode`) have no meaning here.
+    are those in results. `joblib.Parallel` calls inside a worker run in threads of it if they ask for more
+    than one job, and one task after the other inside those. The options of joblib's processes (`temp_folder`,
+    `max_nbytes`, `mmap_mode`) have no meaning here.
 
     Parameters
     ----------
@@ -66,8 +106,6 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         Its arguments.
     """
 
-    # What joblib asks a backend about; the names are those of joblib/_parallel_backends.py.
-    supports_retrieve_callback = True
     supports_inner_max_num_threads = True
     supports_sharedmem = False
     uses_threads = False
@@ -82,38 +120,34 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         initargs: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
-        self._terms = {"packages": packages, "initializer": initializer, "initargs": initargs}
+        self._options = {"packages": packages, "initializer": initializer, "initargs": initargs}
+        self._terms: _Terms | None = None
         self._pool: InterpreterPool | None = None
-
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Say how many workers there will be for the caller's `n_jobs`."""
-        if n_jobs == 0:
-            raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None:
-            return 1
-        return n_jobs if n_jobs > 0 else max(int(joblib.cpu_count()) + 1 + n_jobs, 1)
+        self._unfinished: set[Future[Any]] = set()
 
     def configure(self, n_jobs: int | None = 1, parallel: Any = None, **options: Any) -> int:
-        """Make the pool; interpreters that an earlier one parked are taken again."""
-        if unknown := options.keys() - self._terms.keys() - _OF_PROCESSES:
+        """Make the pool, or take that of the last call."""
+        if unknown := options.keys() - self._options.keys() - _OF_PROCESSES:
             raise TypeError(
                 f"the memchannel backend has no option {', '.join(sorted(unknown))}; it takes "
-                f"{', '.join(self._terms)} and inner_max_num_threads"
+                f"{', '.join(self._options)} and inner_max_num_threads"
             )
         workers = self.effective_n_jobs(n_jobs)
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        terms: dict[str, Any] = {name: options.get(name, value) for name, value in self._terms.items()}
-        authkey = bytes(multiprocessing.process.current_process().authkey)
+        given: dict[str, Any] = {name: options.get(name, value) for name, value in self._options.items()}
+        packages = given["packages"]
         self.parallel = parallel
-        self._pool = InterpreterPool(
+        self._terms = _Terms(
             workers,
-            packages=terms["packages"],
-            blas_threads=self.inner_max_num_threads,
-            name="joblib",
-            initializer=start,
-            initargs=(authkey, terms["initializer"], terms["initargs"]),
+            packages if isinstance(packages, str) or packages is None else tuple(packages),
+            given["initializer"],
+            given["initargs"],
+            self.inner_max_num_threads,
+            bytes(multiprocessing.process.current_process().authkey),
+            current_settings(),
         )
+        self._pool = _keeper.take(self._terms)
         return workers
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
@@ -121,19 +155,20 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         if self._pool is None:
             raise RuntimeError("this backend was terminated: call configure() first, as joblib.Parallel does")
         future = self._pool.submit(call, func)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
         if callback is not None:
             future.add_done_callback(callback)
         return future
 
-    def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        """Take the results of a batch, or raise what it raised."""
-        return out.result()
-
     def terminate(self) -> None:
-        """Let the workers go; their interpreters are parked for the next call."""
+        """Let the workers go; they are kept for the next call."""
         pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown()
+        if pool is not None and self._terms is not None:
+            if self._unfinished:
+                pool.shutdown()
+            else:
+                _keeper.put_back(self._terms, pool)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -148,7 +183,7 @@ class MemchannelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
 
     def get_nested_backend(self) -> tuple[Any, None]:
         """Give what `joblib.Parallel` uses inside a worker."""
-        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+        return WorkerThreads(nesting_level=(self.nesting_level or 0) + 1), None
 
 
 joblib.register_parallel_backend("memchannel", MemchannelBackend)
