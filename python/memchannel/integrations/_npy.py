@@ -1,7 +1,8 @@
-"""A `.npy` file whose parts are mapped as they are asked for: what Dask's blocks of a large file come from."""
+"""A `.npy` file whose parts are mapped as they are asked for: Dask's blocks of a large file."""
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ class NpyFile:
             start, stop, step = index[slow].indices(shape[slow])
             if step > 0:
                 shape[slow] = max(stop - start, 0)
-                others = int(np.prod([length for axis, length in enumerate(shape) if axis != slow], dtype=int))
+                others = math.prod(shape[:slow] + shape[slow + 1 :])
                 offset += start * others * self.dtype.itemsize
                 index = (*index[:slow], slice(None, None, step), *index[slow + 1 :])
         if 0 in shape:

@@ -2,8 +2,8 @@
 
 Dask moves blocks between machines and keeps them; inside each worker process the blocks are lent to the
 interpreters that compute, and results are lent back. For `dask.array` on one machine no cluster is needed:
-``x.compute(scheduler="threads", pool=InterpreterPool())``. `from_npy` and `to_npy` read and write arrays
-larger than memory, block by block, in either case.
+``x.compute(scheduler="threads", pool=InterpreterPool())``. `from_npy`, `from_zarr` and `to_npy` read and
+write arrays larger than memory, block by block, in either case.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from distributed import WorkerPlugin  # noqa: E402
 from distributed.core import Status  # noqa: E402
 
 from memchannel.integrations._npy import NpyFile  # noqa: E402
+from memchannel.integrations._zarr import ZarrFile  # noqa: E402
 
 if TYPE_CHECKING:
     from distributed import Worker
 
-__all__ = ["InterpreterWorkers", "dask_setup", "dask_teardown", "from_npy", "to_npy"]
+__all__ = ["InterpreterWorkers", "dask_setup", "dask_teardown", "from_npy", "from_zarr", "to_npy"]
 
 _GOING_ON = {Status.init, Status.running, Status.paused, Status.closing_gracefully}
 
@@ -148,6 +149,40 @@ def from_npy(path: str | os.PathLike[str], chunks: Any = "auto") -> da.Array:
     return da.from_array(file, chunks=chunks, name=name, meta=meta, inline_array=True)
 
 
+def from_zarr(path: str | os.PathLike[str], component: str | None = None, chunks: Any = None) -> da.Array:
+    """Make a Dask array of a zarr array in a folder, which tasks in interpreters can read.
+
+    Those of `dask.array.from_zarr` cannot: zarr starts a daemon thread, which interpreters refuse. The
+    workers need `packages="all"`, or zarr and what it loads, numcodecs and msgspec, among them.
+
+    Parameters
+    ----------
+    path : str or path
+        Workers on other machines open the folder by the same name.
+    component : str, optional
+        Of the array, inside a group.
+    chunks : optional
+        As for `dask.array.from_array`; by default those of the array.
+
+    Returns
+    -------
+    dask.array.Array
+
+    Raises
+    ------
+    OSError
+        There is no such array.
+    ImportError
+        zarr is not installed, or older than 3.
+    """
+    file = ZarrFile.open(path, component)
+    meta = np.empty((0,) * file.ndim, file.dtype)
+    # No name by its content: chunks may be written at any time.
+    return da.from_array(
+        file, chunks=file.chunks if chunks is None else chunks, name=False, meta=meta, inline_array=True
+    )
+
+
 def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
     """Compute a Dask array into a `.npy` file; each task writes its own block in place.
 
@@ -170,11 +205,11 @@ def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
         The file cannot be written.
     """
     if not isinstance(array, da.Array):
-        raise TypeError(f"to_npy() takes a Dask array, not {type(array).__name__!r}: numpy.save() writes others")
+        raise TypeError(f"to_npy() takes a Dask array, not {type(array).__name__!r}: numpy.save() writes it")
     if array.dtype.hasobject:
         raise TypeError(f"to_npy() writes no Python objects, which an array of {array.dtype} holds")
     if np.isnan(array.shape).any():
-        raise ValueError(f"the shape {array.shape} is not known yet: array.compute_chunk_sizes() finds it out")
+        raise ValueError(f"the shape {array.shape} is not known yet: see array.compute_chunk_sizes()")
     target = Path(path).absolute()
     partial = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:

@@ -120,7 +120,11 @@ class MemchannelBackend(FutureBackend):
         initargs: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
-        self._options = {"packages": packages, "initializer": initializer, "initargs": initargs}
+        self._options: dict[str, Any] = {
+            "packages": packages,
+            "initializer": initializer,
+            "initargs": initargs,
+        }
         self._terms: _Terms | None = None
         self._pool: InterpreterPool | None = None
         self._unfinished: set[Future[Any]] = set()
