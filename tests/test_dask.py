@@ -280,7 +280,7 @@ def test_blocks_of_an_array(client: Client, tmp_path: Path) -> None:
 
 
 def test_nothing_is_copied_between_tasks(client: Client, cluster: LocalCluster) -> None:
-    """Of one worker: a task's result, what the worker has of it, and the next one's argument are one memory."""
+    """Of one worker: a task's result, what the worker has, and the next one's argument are one memory."""
     (worker,) = cluster.workers.values()
     copied = memchannel.stats().bytes_copied
     made = [client.submit(np.full, (20_000,), float(k), pure=False) for k in range(4)]
