@@ -242,6 +242,8 @@ def test_files_that_will_not_do(tmp_path: Path) -> None:
         to_npy(tmp_path / "a.npy", da.from_array(np.array([None]), chunks=1))
     with pytest.raises(ValueError, match="compute_chunk_sizes"):
         to_npy(tmp_path / "a.npy", rows()[rows() > 3])
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        to_npy(tmp_path, rows())
     with pytest.raises(FileNotFoundError, match="no_folder"):
         to_npy(tmp_path / "no_folder" / "a.npy", rows())
 

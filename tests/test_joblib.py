@@ -203,6 +203,11 @@ def test_options() -> None:
         Parallel(2, backend="memchannel", colour="blue")(delayed(abs)(k) for k in range(2))
     with pytest.raises(ValueError, match="n_jobs == 0"):
         Parallel(0, backend="memchannel")(delayed(abs)(k) for k in range(2))
+    with (
+        pytest.raises(TypeError, match="packages must be names"),
+        parallel_config("memchannel", n_jobs=2, packages=3),
+    ):
+        Parallel()(delayed(abs)(k) for k in range(2))
     missing = pytest.raises(memchannel.BrokenInterpreterPool, match="No module named 'no_such_package'")
     with missing, parallel_config("memchannel", n_jobs=2, packages=("no_such_package",)):
         Parallel()(delayed(abs)(k) for k in range(2))

@@ -9,6 +9,7 @@ write arrays larger than memory, block by block, in either case.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -211,6 +212,8 @@ def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
     if np.isnan(array.shape).any():
         raise ValueError(f"the shape {array.shape} is not known yet: see array.compute_chunk_sizes()")
     target = Path(path).absolute()
+    if target.is_dir():  # before anything is computed
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     partial = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         file = NpyFile.create(partial, array.shape, array.dtype)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from memchannel import interpreters
 from memchannel._setup import Settings, current_settings
 from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
@@ -34,7 +35,7 @@ class _Terms(NamedTuple):
     """What a pool was made for. One with the same terms will do for the next call."""
 
     workers: int
-    packages: Any
+    packages: tuple[str, ...]
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     blas_threads: int | None
@@ -140,11 +141,10 @@ class MemchannelBackend(FutureBackend):
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         given: dict[str, Any] = {name: options.get(name, value) for name, value in self._options.items()}
-        packages = given["packages"]
         self.parallel = parallel
         self._terms = _Terms(
             workers,
-            packages if isinstance(packages, str) or packages is None else tuple(packages),
+            interpreters._listed(given["packages"]),
             given["initializer"],
             given["initargs"],
             self.inner_max_num_threads,
