@@ -42,9 +42,9 @@ HANG = 20.0
 """Seconds after which a wait in a test counts as a hang."""
 
 
-def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], what: str = "the condition", seconds: float = HANG) -> None:
     """Return once the condition holds: tests wait for what the statistics say, not for time to pass."""
-    deadline = time.monotonic() + HANG
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about"
         time.sleep(0.0002)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from distributed import Client
 
-from channel_support import HANG
+LONG = 120.0
+"""Seconds: only what hangs takes so long. Processes start in them that import all of Dask."""
 
 ENVIRONMENT = {
     **os.environ,
@@ -95,11 +96,11 @@ class Cluster:
         options += ["--scheduler-file", str(file)]
         self.scheduler = self._start([], "dask_scheduler", *options)
         self.client: Client = stack.enter_context(
-            contextlib.closing(Client(scheduler_file=str(file), timeout=HANG, set_as_default=False))
+            contextlib.closing(Client(scheduler_file=str(file), timeout=LONG, set_as_default=False))
         )
         port = self.client.scheduler.address.rpartition(":")[2]
         self.workers = [self._worker(host, port) for host in hosts]
-        self.client.wait_for_workers(len(hosts), timeout=HANG)
+        self.client.wait_for_workers(len(hosts), timeout=LONG)
 
     def _worker(self, host: Host, port: str) -> subprocess.Popen[bytes]:
         options = ["--host", host.address, "--nthreads", "2", "--no-nanny", "--no-dashboard"]

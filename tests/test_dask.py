@@ -18,8 +18,7 @@ import pytest
 from distributed import Client, LocalCluster, get_worker
 
 import memchannel
-from channel_support import HANG
-from dask_support import ENVIRONMENT
+from dask_support import ENVIRONMENT, LONG
 from memchannel import InterpreterPool
 from memchannel.integrations.dask import InterpreterWorkers, from_npy, from_zarr, to_npy
 
@@ -65,7 +64,7 @@ class Meet:
     def __call__(self, block: np.ndarray) -> np.ndarray:
         number = int(block.flat[0]) // 10_000
         (self.folder / str(number)).touch()
-        other, end = self.folder / str(number ^ 1), time.monotonic() + HANG
+        other, end = self.folder / str(number ^ 1), time.monotonic() + LONG
         while not other.exists():  # holds the GIL in between
             if time.monotonic() > end:
                 raise TimeoutError(f"block {number} is computed alone")
@@ -275,10 +274,10 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 def test_blocks_of_an_array(client: Client, tmp_path: Path) -> None:
     doubled = rows().map_blocks(lambda block: block * 2, dtype=float)
-    found = client.compute(doubled.map_blocks(loop, chunks=(1, 1), dtype=float)).result(HANG)
+    found = client.compute(doubled.map_blocks(loop, chunks=(1, 1), dtype=float)).result(LONG)
     assert found.tolist() == [[4 * value] for (value,) in EXPECTED]
     met = rows()[:2].map_blocks(Meet(tmp_path), chunks=(1, 1), dtype=int, meta=np.empty((0, 0), int))
-    assert len({0, *client.compute(met).result(HANG).ravel().tolist()}) == 3
+    assert len({0, *client.compute(met).result(LONG).ravel().tolist()}) == 3
 
 
 def test_nothing_is_copied_between_tasks(client: Client, cluster: LocalCluster) -> None:
@@ -301,12 +300,12 @@ def test_a_file(client: Client, tmp_path: Path) -> None:
 
 def test_an_error_in_a_task(client: Client) -> None:
     with pytest.raises(KeyError, match="missing"):
-        client.submit(lambda: {}["missing"]).result(HANG)
+        client.submit(lambda: {}["missing"]).result(LONG)
 
 
 def test_what_cannot_be_pickled(client: Client) -> None:
     with pytest.raises(pickle.PicklingError, match="'result': cannot pickle 'frame' object"):
-        client.submit(lambda: sys._getframe()).result(HANG)
+        client.submit(lambda: sys._getframe()).result(LONG)
 
 
 class OnGpu:
@@ -317,7 +316,7 @@ class OnGpu:
 
 def test_arrays_of_gpus(client: Client, pool: InterpreterPool) -> None:
     with pytest.raises(pickle.PicklingError, match="OnGpu lies in the memory of a GPU"):
-        client.submit(OnGpu).result(HANG)
+        client.submit(OnGpu).result(LONG)
     with pytest.raises(pickle.PicklingError, match=r"argument 0 .*OnGpu lies in the memory of a GPU"):
         pool.submit(id, OnGpu())
     with pytest.raises(pickle.PicklingError, match="memory of a GPU"):
@@ -326,15 +325,15 @@ def test_arrays_of_gpus(client: Client, pool: InterpreterPool) -> None:
 
 def test_fork_in_a_task(client: Client) -> None:
     with pytest.raises(RuntimeError, match="fork not supported for isolated subinterpreters"):
-        client.submit(os.fork).result(HANG)
+        client.submit(os.fork).result(LONG)
 
 
 def test_tasks_that_need_their_worker(client: Client) -> None:
     with dask.annotate(executor="threads"):
         future = client.submit(lambda: get_worker().name, pure=False)
-    assert future.result(HANG) == 0
+    assert future.result(LONG) == 0
     with pytest.raises(Exception, match="No worker found"):  # of a type that distributed takes for it
-        client.submit(lambda: get_worker().name, pure=False).result(HANG)
+        client.submit(lambda: get_worker().name, pure=False).result(LONG)
 
 
 def test_cancelled(client: Client) -> None:
@@ -346,14 +345,14 @@ def test_cancelled(client: Client) -> None:
         go.send(1)
     assert client.gather(busy) == [1, 1]
     assert waiting.cancelled()
-    assert client.submit(interpreter, pure=False).result(HANG) != 0
+    assert client.submit(interpreter, pure=False).result(LONG) != 0
 
 
 def test_a_package_that_is_missing(client: Client) -> None:
     client.register_plugin(InterpreterWorkers(packages=("numpy", "no_such_package")))
     try:
         with pytest.raises(memchannel.BrokenInterpreterPool, match="no_such_package"):
-            client.submit(interpreter, pure=False).result(HANG)
+            client.submit(interpreter, pure=False).result(LONG)
     finally:
         client.register_plugin(InterpreterWorkers(packages=("numpy",)))
     with pytest.raises(TypeError, match="packages must be names"):
@@ -369,11 +368,11 @@ def test_a_plugin_that_is_gone_leaves_threads(client: Client) -> None:
         return go.recv(60)
 
     running = client.submit(wait, pure=False)
-    assert begun.recv(HANG) != 0
+    assert begun.recv(LONG) != 0
     client.unregister_worker_plugin("memchannel")
-    assert client.submit(lambda: get_worker().name, pure=False).result(HANG) == 0
+    assert client.submit(lambda: get_worker().name, pure=False).result(LONG) == 0
     go.send("done")
-    assert running.result(HANG) == "done"
+    assert running.result(LONG) == "done"
     client.register_plugin(InterpreterWorkers(packages=("numpy",)))
 
 
@@ -385,10 +384,10 @@ def test_two_plugins(client: Client) -> None:
     """The later one holds, and the worker's threads are still to be had."""
     client.register_plugin(OfAnotherName(packages=("numpy",)))
     try:
-        assert client.submit(interpreter, pure=False).result(HANG) != 0
+        assert client.submit(interpreter, pure=False).result(LONG) != 0
         with dask.annotate(executor="threads"):
-            assert client.submit(interpreter, pure=False).result(HANG) == 0
+            assert client.submit(interpreter, pure=False).result(LONG) == 0
     finally:
         client.unregister_worker_plugin("another")
         client.register_plugin(InterpreterWorkers(packages=("numpy",)))
-    assert client.submit(interpreter, pure=False).result(HANG) != 0
+    assert client.submit(interpreter, pure=False).result(LONG) != 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from channel_support import HANG, wait_until
-from dask_support import Cluster, cluster
+from channel_support import wait_until
+from dask_support import LONG, Cluster, cluster
 from memchannel.integrations.dask import from_npy, to_npy
 
 pytestmark = pytest.mark.slow
@@ -69,14 +69,14 @@ def test_a_file_larger_than_memory_while_a_worker_is_killed(started: Cluster, tm
     sums = x.map_overlap(NeighboursSum(blocks), depth=(1, 0), boundary=0, dtype=np.uint8)
 
     def kill_one() -> None:
-        wait_until(lambda: len(list(blocks.glob(f"{victim.pid}-*"))) > 4, "the first blocks")
+        wait_until(lambda: len(list(blocks.glob(f"{victim.pid}-*"))) > 4, "the first blocks", LONG)
         victim.kill()
 
     with started.client.as_current(), ThreadPoolExecutor(1) as thread:
         killed = thread.submit(kill_one)
         to_npy(tmp_path / "sums.npy", sums)
         killed.result()
-    assert victim.wait(HANG) < 0
+    assert victim.wait(LONG) < 0
     assert other.poll() is None
     found = np.load(tmp_path / "sums.npy", mmap_mode="r")
     padded = np.pad(column, 1)
@@ -96,7 +96,7 @@ def test_tasks_run_in_interpreters_of_both_hosts(started: Cluster) -> None:
     # Arrays go from host to host: the second is asked for what the first has.
     first, second = here
     made = started.client.submit(np.arange, 50_000.0, workers=[first])
-    assert started.client.submit(np.sum, made, workers=[second]).result(HANG) == sum(range(50_000))
+    assert started.client.submit(np.sum, made, workers=[second]).result(LONG) == sum(range(50_000))
 
 
 def for_ever(path: str) -> None:
@@ -109,9 +109,9 @@ def test_the_scheduler_is_gone(started: Cluster, tmp_path: Path) -> None:
     """Workers end, though tasks of theirs would run for ever, and the client is told."""
     begun = tmp_path / "begun"
     future = started.client.submit(for_ever, str(begun))
-    wait_until(begun.exists)
+    wait_until(begun.exists, "the task", LONG)
     started.scheduler.kill()
     for worker in started.workers:
-        worker.wait(HANG)
+        worker.wait(LONG)
     with pytest.raises((CancelledError, OSError)):
-        future.result(timeout=HANG)
+        future.result(timeout=LONG)

@@ -10,6 +10,9 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,78 @@ def nested(k: int) -> list[int]:
     return Parallel(4)(delayed(pow)(k, e) for e in range(3))  # type: ignore[no-any-return]
 
 
+def calls_of_all_kinds(k: int) -> tuple[list[list[int]], list[str]]:
+    """Two jobs at once where threads are asked for, one where processes are."""
+    barrier = threading.Barrier(2)
+
+    def meet(i: int) -> int:
+        barrier.wait(60)
+        return i
+
+    threaded = [
+        Parallel(2)(delayed(meet)(i) for i in range(2)),
+        Parallel(2, backend="threading")(delayed(meet)(i) for i in range(2)),
+        Parallel(2, require="sharedmem")(delayed(meet)(i) for i in range(2)),
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        processes = [
+            Parallel(2, backend=backend)(delayed(abs)(-i) for i in range(2))
+            for backend in ("loky", "multiprocessing")
+        ]
+    return threaded + processes, [str(one.message) for one in caught]
+
+
+def test_threads_and_processes_inside_a_worker() -> None:
+    ((found, said), _) = Parallel(2, backend="memchannel")(delayed(calls_of_all_kinds)(k) for k in range(2))
+    assert found == [[0, 1]] * 5
+    assert len(said) == 2
+    assert all("no processes inside an interpreter" in one for one in said)
+
+
+def test_an_error_in_a_thread_of_a_worker() -> None:
+    def fail(k: int) -> Any:
+        return Parallel(2)(delayed(divmod)(1, i) for i in range(3))
+
+    with pytest.raises(ZeroDivisionError):
+        Parallel(2, backend="memchannel")(delayed(fail)(k) for k in range(2))
+
+
+def mark(barrier: Any) -> None:
+    barrier.wait(60)  # one task for each worker
+    sys.modules["__main__"].mark = True  # type: ignore[attr-defined]
+
+
+def marked(barrier: Any) -> tuple[bool, str | None]:
+    barrier.wait(60)
+    return hasattr(sys.modules["__main__"], "mark"), os.environ.get("MEMCHANNEL_MARK")
+
+
+def test_workers_are_kept_for_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are, unless they have to be other ones: names of __main__ end with a worker."""
+    barrier = memchannel.Barrier(2)
+
+    def call(function: Any, **options: Any) -> Any:
+        return Parallel(2, backend="memchannel", batch_size=1, **options)(
+            delayed(function)(barrier) for _ in range(2)
+        )
+
+    call(mark)
+    assert call(marked) == [(True, None)] * 2
+    monkeypatch.setenv("MEMCHANNEL_MARK", "1")
+    assert call(marked) == [(False, "1")] * 2
+    call(mark)
+    assert call(marked, initializer=abs, initargs=(1,)) == [(False, "1")] * 2
+
+
+def test_calls_of_several_threads_at_once() -> None:
+    def call(_: int) -> Any:
+        return Parallel(2, backend="memchannel")(delayed(pow)(k, 2) for k in range(50))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(call, range(8))) == [[k * k for k in range(50)]] * 8
+
+
 def test_calls_inside_a_worker_run_there() -> None:
     assert Parallel(2, backend="memchannel")(delayed(nested)(k) for k in (2, 3)) == [[1, 2, 4], [1, 3, 9]]
 
@@ -173,6 +248,32 @@ def test_what_cannot_be_pickled() -> None:
         Parallel()(delayed(id)(Unsendable()) for _ in range(3))
     with pytest.raises(pickle.PicklingError, match="result.*stays"), parallel_config("memchannel", n_jobs=2):
         Parallel()(delayed(make_unsendable)(k) for k in range(3))
+
+
+class OnGpu:
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": (3,), "typestr": "<f8", "data": (4096, False), "version": 3}
+
+
+def test_arrays_of_gpus() -> None:
+    with pytest.raises(pickle.PicklingError, match="OnGpu lies in the memory of a GPU.*cupy.asnumpy"):
+        Parallel(2, backend="memchannel")(delayed(id)(OnGpu()) for _ in range(2))
+
+
+def fork(_: int) -> int:
+    return os.fork()
+
+
+def pool_of_forks(_: int) -> Any:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.map(abs, [-1])
+
+
+@pytest.mark.parametrize("function", [fork, pool_of_forks])
+def test_functions_that_fork(function: Any) -> None:
+    with pytest.raises(RuntimeError, match="fork not supported for isolated subinterpreters"):
+        Parallel(2, backend="memchannel")(delayed(function)(k) for k in range(2))
 
 
 def wait_for_ever(channel: Any) -> None:

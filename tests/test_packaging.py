@@ -180,7 +180,7 @@ def test_wheel_says_what_it_needs(wheel: Path) -> None:
         "numpy", "cloudpickle", "threadpoolctl", "backports.interpreters"
     }  # fmt: skip
     extras = set(metadata.get_all("Provides-Extra", []))
-    assert extras >= {"progress", "plot", "demo", "jupyter", "joblib", "dask", "test", "bench"}
+    assert extras >= {"progress", "plot", "demo", "jupyter", "joblib", "dask", "zarr", "test", "bench"}
     assert "memchannel = memchannel.cli:main" in entry_points
 
 
