@@ -62,7 +62,7 @@ Message pickled(ModuleState& state, PyObject* codec, const char* dumps, PyObject
 }
 
 Message encode_object(ModuleState& state, PyObject* object, const LendTerms& terms) {
-    if (Message message = encode_simple(object)) return message;
+    if (Message message = encode_simple(state, object, Instances::plain)) return message;
     return pickled(state, module_once(state.object_codec, "memchannel.codecs.object"), "dumps", object, terms,
                    0);
 }
@@ -70,7 +70,8 @@ Message encode_object(ModuleState& state, PyObject* object, const LendTerms& ter
 }  // namespace
 
 Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
-    if (Message message = encode_simple(object)) return message;
+    // No instances: their class may have to go by value.
+    if (Message message = encode_simple(state, object, Instances::none)) return message;
     return pickled(state, module_once(state.function_codec, "memchannel.codecs.functions"), "dumps_by_value",
                    object, terms, lend_from);
 }
@@ -109,7 +110,7 @@ Ref decode(ModuleState& state, const Message& message, const RecvOptions& option
         case MessageKind::composite:
             return decode_composite(state, message, options);
         case MessageKind::simple:
-            return decode_simple(message);
+            return decode_simple(state, message);
         case MessageKind::text:
             return decode_text(state, message.header().data(), message.take_lease(0));
     }

@@ -143,7 +143,7 @@ PyObject* completion_subscribe(PyObject* self, PyObject* const* values, Py_ssize
         const Arguments<2> arguments("subscribe", {"channel", "note"}, 2, 2, values, given, nullptr);
         Completion& completion = usable(self);
         const EndRef end = end_of(*fields(self)->state, arguments[0]);
-        Message note = encode_simple(arguments[1]);
+        Message note = encode_simple(*fields(self)->state, arguments[1], Instances::none);
         if (!end || !note) {
             PyErr_SetString(PyExc_TypeError, "subscribe() takes a Channel and a simple object");
             return nullptr;

@@ -120,6 +120,17 @@ Ref decode_part(ModuleState& state, const Message& message, const PartHeader& pa
     throw PythonError();
 }
 
+Ref load_alone(ModuleState& state, const std::byte* payload, std::uint64_t size) {
+    PyObject* const codec = module_once(state.object_codec, "memchannel.codecs.object");
+    const Ref load = codec ? attribute(codec, "loads_alone") : Ref();
+    const Ref bytes = load ? Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(payload),
+                                                                  static_cast<Py_ssize_t>(size)))
+                           : Ref();
+    Ref made = bytes ? Ref::steal(PyObject_CallOneArg(load.get(), bytes.get())) : Ref();
+    if (!made) throw PythonError();
+    return made;
+}
+
 }  // namespace
 
 Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, PyObject* items,
@@ -170,6 +181,9 @@ Ref decode_composite(ModuleState& state, const Message& message, const RecvOptio
     const std::byte* const base = message.header().data();
     std::memcpy(&header, base, sizeof header);
     const std::size_t payload_at = sizeof header + header.parts * sizeof(PartHeader);
+    if (header.parts == 0 && header.loader == Loader::object) {
+        return load_alone(state, base + payload_at, header.payload_size);
+    }
     Ref items = Ref::steal(PyList_New(0));
     if (!items) throw PythonError();
     for (std::uint32_t i = 0; i < header.parts; ++i) {

@@ -18,6 +18,7 @@
 #include "lent_memory.hpp"
 #include "lifecycle.hpp"
 #include "numpy_abi.hpp"
+#include "plain_types.hpp"
 #include "primitive_types.hpp"
 #include "share.hpp"
 #include "shared_buffer.hpp"
@@ -100,6 +101,7 @@ PyMethodDef methods[] = {
     {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
     {"_check_copied", check_copied, METH_O, nullptr},
     {"_count_copied", count_copied, METH_O, nullptr},
+    {"_leaving_ordinary", leaving_ordinary, METH_O, nullptr},
     {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
     {"_count_threads", count_threads, METH_NOARGS, nullptr},
     {"_current_frames", current_frames, METH_NOARGS, nullptr},

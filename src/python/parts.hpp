@@ -70,9 +70,10 @@ Message encode_composite(ModuleState& state, Loader loader, PyObject* payload, P
                          const LendTerms& terms);
 Ref decode_composite(ModuleState& state, const Message& message, const RecvOptions& options);
 
-// None, bool, int, float, str, bytes and small tuples, lists and dicts of them, without pickle. Empty
-// message: not one of them.
-Message encode_simple(PyObject* object);
-Ref decode_simple(const Message& message);
+// None, bool, int, float, complex, str, bytes, bytearray, small containers of them, and objects that are
+// nothing but a class and attributes, without pickle. Empty message: it is for pickle.
+enum class Instances : bool { none, plain };
+Message encode_simple(ModuleState& state, PyObject* object, Instances instances);
+Ref decode_simple(ModuleState& state, const Message& message);
 
 }  // namespace memchannel

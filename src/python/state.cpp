@@ -1,6 +1,7 @@
 #include "state.hpp"
 
 #include "core/registry.hpp"
+#include "plain_types.hpp"
 
 namespace memchannel {
 
@@ -35,6 +36,10 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.recv_coroutine);
     Py_VISIT(state.dtypes);
     Py_VISIT(state.dtype_codes);
+    Py_VISIT(state.registered);
+    Py_VISIT(state.inherited);
+    Py_VISIT(state.dispatch_table);
+    Py_VISIT(state.extension_registry);
     return 0;
 }
 
@@ -69,6 +74,11 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.recv_coroutine);
     Py_CLEAR(state.dtypes);
     Py_CLEAR(state.dtype_codes);
+    Py_CLEAR(state.registered);
+    Py_CLEAR(state.inherited);
+    Py_CLEAR(state.dispatch_table);
+    Py_CLEAR(state.extension_registry);
+    forget_types(std::exchange(state.known_types, nullptr));
 }
 
 Owner& this_owner(ModuleState& state) {

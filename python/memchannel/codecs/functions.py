@@ -129,7 +129,7 @@ class _PlainPickler(object_codec._Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if _is_output(obj):
             raise _ByValueNeededError
-        reduced = super().reducer_override(obj)
+        reduced = super().reduce(obj)
         if reduced is NotImplemented and isinstance(obj, (types.FunctionType, type)) and not _plain(obj):
             raise _ByValueNeededError
         return reduced
@@ -154,7 +154,7 @@ def _by_value_pickler() -> type[object_codec._Pickler]:
         def reducer_override(self, obj: Any) -> Any:
             if _is_output(obj):
                 return NotImplemented  # cloudpickle's way: that of the other side
-            reduced = object_codec._Pickler.reducer_override(self, obj)
+            reduced = object_codec._Pickler.reduce(self, obj)
             if reduced is not NotImplemented:
                 return reduced
             if isinstance(obj, types.CodeType):
@@ -179,7 +179,7 @@ def _dump(
 ) -> tuple[bytes, list[Any]]:
     file = io.BytesIO()
     items: list[Any] = []
-    pickler(file, items, lend_from, known, plain_exceptions).dump(obj)
+    pickler(file, object_codec._Taken(items, lend_from), known, plain_exceptions).dump(obj)
     return file.getvalue(), items
 
 

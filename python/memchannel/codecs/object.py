@@ -35,8 +35,14 @@ NEVER = sys.maxsize
 
 _INTERPRETER_MODULES = ("concurrent.interpreters", "backports.interpreters")
 
-# What a decode in progress takes its items from; nested decodes stack.
-_current = threading.local()
+
+class _Decoding(threading.local):
+    """What a decode in progress takes its items from; nested decodes stack."""
+
+    items: list[Any] = []  # noqa: RUF012 - replaced in each thread, and never changed
+
+
+_current = _Decoding()
 
 
 class ByValue:
@@ -127,36 +133,51 @@ def _look_for_libraries() -> _LibraryTypes:
     return _library_types
 
 
+class _Taken:
+    """What one dump leaves beside the pickle. It does not know the pickler, which would hold itself by it."""
+
+    __slots__ = ("items", "lend_from")
+
+    def __init__(self, items: list[Any], lend_from: int) -> None:
+        self.items = items
+        self.lend_from = lend_from
+
+    def take_buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        with memoryview(buffer) as view:
+            if view.nbytes < self.lend_from and type(view.obj) is not _core.ArrowBatches:
+                _core._check_copied(buffer)
+                _core._count_copied(view.nbytes)
+                return True  # in the pickle
+        self.items.append(buffer)
+        return False
+
+
 class _Pickler(pickle.Pickler):
     def __init__(
         self,
-        file: io.BytesIO,
-        items: list[Any],
-        lend_from: int,
-        known: sharing.Known,
+        file: Any,
+        taken: _Taken,
+        known: sharing.Known | None = None,
         plain_exceptions: bool = False,
     ) -> None:
-        def take_buffer(buffer: pickle.PickleBuffer) -> bool:
-            # No method: the pickler would hold itself, and the items, until the next garbage collection.
-            with memoryview(buffer) as view:
-                if view.nbytes < lend_from and type(view.obj) is not _core.ArrowBatches:
-                    _core._check_copied(buffer)
-                    _core._count_copied(view.nbytes)
-                    return True  # in the pickle
-            items.append(buffer)
-            return False
-
-        super().__init__(file, protocol=5, buffer_callback=take_buffer)
-        self._items = items
-        self._lend_from = lend_from
+        super().__init__(file, protocol=5, buffer_callback=taken.take_buffer)
+        self._taken = taken
         self._known = known
-        self._registers = sharing.is_needed() and lend_from != NEVER
-        self._plain_exceptions = plain_exceptions or lend_from == NEVER
-        self._descriptor_kinds = descriptors.kinds()
+        self._plain_exceptions = plain_exceptions or taken.lend_from == NEVER
 
-    def reducer_override(self, obj: Any) -> Any:
+    @property
+    def _items(self) -> list[Any]:
+        return self._taken.items
+
+    @property
+    def _lend_from(self) -> int:
+        return self._taken.lend_from
+
+    def reduce(self, obj: Any) -> Any:
+        """Reduce what does not travel as pickle has it; NotImplemented for what does."""
         kind = type(obj)
-        if self._registers and (found := sharing.registration_of(kind)):
+        registers = sharing.is_needed() and self._lend_from != NEVER
+        if registers and (found := sharing.registration_of(kind)):
             return self._share(obj, found)
         library = _look_for_libraries()
         if kind is library.array:
@@ -169,11 +190,14 @@ class _Pickler(pickle.Pickler):
             return reduce_dtype(obj)
         if kind in _REFERRED:
             return self._refer(obj)
-        if issubclass(kind, self._descriptor_kinds):
+        if issubclass(kind, descriptors.kinds()):
             return descriptors.reduce(obj)
         if isinstance(obj, BaseException):
             return NotImplemented if self._plain_exceptions else self._reduce_exception(obj)
         return self._reduce_known(obj, kind)
+
+    # Python code is not run for most objects: `reduce` is asked for those of types that it may have to do with.
+    reducer_override = _core._leaving_ordinary(reduce)
 
     def _reduce_known(self, obj: Any, kind: type[Any]) -> Any:
         if kind is memoryview:
@@ -198,8 +222,13 @@ class _Pickler(pickle.Pickler):
             )
         return NotImplemented
 
+    def _known_objects(self) -> sharing.Known:
+        if self._known is None:
+            self._known = sharing.Known()
+        return self._known
+
     def _share(self, obj: Any, registration: Any) -> Any:
-        name, meta, parts, count = sharing.share(obj, registration, self._known)
+        name, meta, parts, count = sharing.share(obj, registration, self._known_objects())
         first = len(self._items)
         self._items += parts
         return _rebuild, (name, meta, first, len(parts), count)
@@ -207,7 +236,7 @@ class _Pickler(pickle.Pickler):
     def _reduce_exception(self, exc: BaseException) -> Any:
         from memchannel.exceptions import pack
 
-        taken, payload, items = pack(exc, self._lend_from, self._known)
+        taken, payload, items = pack(exc, self._lend_from, self._known_objects())
         first = len(self._items)
         # As shares: buffers of this pickle are counted off among the items (see `loads`).
         buffers = {index for index, item in enumerate(items) if type(item) is pickle.PickleBuffer}
@@ -227,21 +256,60 @@ class _Pickler(pickle.Pickler):
         return (_item, (len(self._items) - 1,))
 
 
+class _Output:
+    """A pickler for one object after the other: to make one takes as long as to pickle a small object."""
+
+    __slots__ = ("file", "pickler", "taken")
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+        self.taken = _Taken([], 0)
+        self.pickler = _Pickler(self.file, self.taken)
+
+    def dump(self, obj: object, lend_from: int) -> tuple[bytes, list[Any]]:
+        self.taken.lend_from = lend_from
+        self.pickler.dump(obj)
+        return self.file.getvalue(), self.taken.items
+
+    def clear(self) -> None:
+        """Keep nothing of the last object."""
+        self.pickler.clear_memo()
+        self.pickler._known = None
+        self.taken.items = []
+        self.file.seek(0)
+        self.file.truncate()
+
+
+_idle: list[_Output] = []
+"""Not at work. Pickling may pickle, and so may other threads meanwhile."""
+
+_MOST_KEPT = 1 << 16  # bytes of a pickle, after which a pickler is not used again: its memo does not shrink
+
+
 def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
     """Pickle `obj`; arrays and buffers of `lend_from` bytes and more come as items beside it."""
     if type(obj) is ByValue:
         from memchannel.codecs.functions import dumps_by_value
 
         return dumps_by_value(obj.value, lend_from)
-    items: list[Any] = []
-    file = io.BytesIO()
-    _Pickler(file, items, lend_from, sharing.Known()).dump(obj)
-    return file.getvalue(), items
+    try:
+        output = _idle.pop()
+    except IndexError:
+        output = _Output()
+    result = output.dump(obj, lend_from)
+    if len(result[0]) <= _MOST_KEPT:  # and one that failed is not used again
+        output.clear()
+        _idle.append(output)
+    return result
+
+
+loads_alone = pickle.loads
+"""As `loads`, where nothing came beside the pickle."""
 
 
 def loads(payload: bytes, items: list[Any]) -> object:
     """Make the object again; the items are arrays, views and ends of this interpreter."""
-    outer = getattr(_current, "items", None)
+    outer = _current.items
     _current.items = items
     try:
         return pickle.loads(payload, buffers=[item for item in items if type(item) is memoryview])
