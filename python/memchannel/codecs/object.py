@@ -230,7 +230,7 @@ class _Pickler(pickle.Pickler):
     def _share(self, obj: Any, registration: Any) -> Any:
         name, meta, parts, count = sharing.share(obj, registration, self._known_objects())
         first = len(self._items)
-        self._items += parts
+        self._items.extend(parts)
         return _rebuild, (name, meta, first, len(parts), count)
 
     def _reduce_exception(self, exc: BaseException) -> Any:
