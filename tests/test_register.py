@@ -32,10 +32,14 @@ def none_returned() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_registry() -> Iterator[None]:
     """What a test registers is gone after it."""
-    for name in ("_registered", "_named", "_inherited"):
-        monkeypatch.setattr(sharing, name, dict(getattr(sharing, name)))
+    registries: list[dict[Any, Any]] = [sharing._registered, sharing._named, sharing._inherited]
+    before = [dict(one) for one in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
 
 
 def track(name: object = "take") -> Track:

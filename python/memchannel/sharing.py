@@ -47,6 +47,7 @@ class Known:
         self.failed: bool = False
 
 
+# The extension looks into these, too (src/python/plain_types.cpp): they are changed, never replaced.
 _registered: dict[type[Any], _Registration] = {}
 _named: dict[str, _Registration] = {}
 """The latest of each name: the receiver knows the type by that only."""

@@ -63,7 +63,8 @@ void find_registries(ModuleState& state) {
     }
 }
 
-// (ordinary, name for the registry, None or (module, name, has a __dict__, slots)), see memchannel.codecs.plain
+// (ordinary, name for the registry, None or (module, name, has a __dict__, slots)), see
+// memchannel.codecs.plain
 SentType described(PyTypeObject* type) {
     const Ref describe = attribute(plain_module().get(), "describe");
     if (!describe) throw PythonError();
@@ -173,9 +174,9 @@ FoundClass find_class(ModuleState& state, std::string_view reference) {
     const std::string_view module = reference.substr(0, zero), name = reference.substr(zero + 1);
     const Ref find = attribute(plain_module().get(), "find_class");
     if (!find) throw PythonError();
-    const Ref answer = checked(PyObject_CallFunction(
-        find.get(), "s#s#", module.data(),
-        static_cast<Py_ssize_t>(module.size()), name.data(), static_cast<Py_ssize_t>(name.size())));
+    const Ref answer = checked(PyObject_CallFunction(find.get(), "s#s#", module.data(),
+                                                     static_cast<Py_ssize_t>(module.size()), name.data(),
+                                                     static_cast<Py_ssize_t>(name.size())));
     auto made = std::make_shared<ReceivedType>();
     PyObject *object, *module_name, *class_name;
     int plain, has_dict;

@@ -293,15 +293,13 @@ Ref read_items(Reader& in, PyObject* (*make)(Py_ssize_t), Place place) {
 }
 
 Ref read_tuple(Reader& in) {
-    return read_items(in, PyTuple_New, [](PyObject* made, Py_ssize_t i, PyObject* item) {
-        PyTuple_SET_ITEM(made, i, item);
-    });
+    return read_items(in, PyTuple_New,
+                      [](PyObject* made, Py_ssize_t i, PyObject* item) { PyTuple_SET_ITEM(made, i, item); });
 }
 
 Ref read_list(Reader& in) {
-    return read_items(in, PyList_New, [](PyObject* made, Py_ssize_t i, PyObject* item) {
-        PyList_SET_ITEM(made, i, item);
-    });
+    return read_items(in, PyList_New,
+                      [](PyObject* made, Py_ssize_t i, PyObject* item) { PyList_SET_ITEM(made, i, item); });
 }
 
 Ref read_set(Reader& in) {

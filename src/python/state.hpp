@@ -43,13 +43,13 @@ struct ModuleState {
     PyObject* recv_coroutine;                        // its function recv_async, once needed
     PyObject* dtypes;                                // dict: encoded dtype (bytes) -> numpy.dtype
     PyObject* dtype_codes;  // dict: address of a numpy.dtype -> (dtype, its encoding, names of its fields)
-    PyObject* registered;    // the dicts of memchannel.sharing, once needed
+    PyObject* registered;   // the dicts of memchannel.sharing, once needed
     PyObject* inherited;
     PyObject* dispatch_table;  // the dicts of copyreg, once needed
     PyObject* extension_registry;
     // Not Python objects:
     KnownTypes* known_types;  // see plain_types.hpp
-    NumpyTable* numpy;  // this interpreter's NumPy, once imported
+    NumpyTable* numpy;        // this interpreter's NumPy, once imported
     Owner* owner;
     unsigned generation;  // of the owner: a forked child makes its own
     Anchor* anchor;

@@ -67,6 +67,32 @@ class Registered:
     __hash__ = None  # type: ignore[assignment]
 
 
+class Plain:
+    """What travels without pickle."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plain) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return len(vars(self))
+
+
+class Slots:
+    """The same with slots."""
+
+    __slots__ = ("one", "two")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Slots) and self.two == other.two
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+SLOTS = Slots()
+SLOTS.two = [2]  # type: ignore[attr-defined]
 memchannel.register(
     Registered, lambda one: ("meta", [one.memory]), lambda _, views: Registered(views[0]), RETURNED.append
 )
@@ -81,6 +107,9 @@ OBJECTS: dict[str, tuple[Callable[..., Any], Any]] = {
     "end": (Channel, MemChannel(name="sent").ends[0]),
     "long text": (MemChannel, "text" * 30_000),
     "registered": (Channel, Registered(MEMORY)),
+    "sets": (Channel, [{1, 2.5, 3j}, frozenset(("x", frozenset((2**80,)))), bytearray(b"y")]),
+    "plain": (Channel, Plain(a=1, b=[Plain(c={Plain(d="e")})], ü="€")),
+    "slots": (Channel, SLOTS),
     "lists": (Channel, [[1, {"two": b"2"}], (3.0, [None])]),
 }
 

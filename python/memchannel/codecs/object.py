@@ -196,7 +196,7 @@ class _Pickler(pickle.Pickler):
             return NotImplemented if self._plain_exceptions else self._reduce_exception(obj)
         return self._reduce_known(obj, kind)
 
-    # Python code is not run for most objects: `reduce` is asked for those of types that it may have to do with.
+    # `reduce` is asked for objects of those types only that it may have something to do with.
     reducer_override = _core._leaving_ordinary(reduce)
 
     def _reduce_known(self, obj: Any, kind: type[Any]) -> Any:

@@ -133,7 +133,7 @@ def build(kind: Any, attributes: dict[str, Any], slots: dict[str, Any] | None) -
     """Make an object as the unpickler does of NEWOBJ and BUILD (Lib/pickle.py, load_newobj, load_build)."""
     if not isinstance(kind, type):
         raise pickle.UnpicklingError(f"NEWOBJ class argument must be a type, not {type(kind).__name__}")
-    made = kind.__new__(kind)
+    made: Any = kind.__new__(kind)  # type: ignore[call-overload]
     if not attributes and slots is None:
         return made
     restore = getattr(made, "__setstate__", None)
