@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import memchannel
 from interpreter_support import run_program
 from memchannel import interpreters
 from memchannel.codecs import functions
@@ -32,6 +33,7 @@ from memchannel.codecs.functions import (
 )
 from memchannel.codecs.object import loads
 from memchannel.interpreters import Interpreter, run
+from plain_types import Plain, Slots
 from run_tasks import Point, double
 
 
@@ -350,6 +352,25 @@ def test_unpicklable_part() -> None:
     loop: list[Any] = [GUARD]
     loop.append(loop)
     assert "_thread.lock" in unpicklable_part(loop)
+    slots = Slots()
+    slots.right = (1, GUARD)  # type: ignore[attr-defined]
+    assert unpicklable_part([slots]).startswith("item 0, attribute 'right', item 1: ")
+
+
+@pytest.mark.parametrize("by_value", [False, True])
+def test_what_cannot_be_sent_says_where_it_is(by_value: bool) -> None:
+    ch = memchannel.Channel[Any]()
+    with pytest.raises(TypeError, match=r"cannot pickle '_thread.lock' object") as caught:
+        ch.send(Plain(deep={"key": [1, GUARD]}), by_value=by_value)
+    notes = "\n".join(caught.value.__notes__)
+    assert all(part in notes for part in ("'deep'", "'key'", "item 1")), notes
+    with pytest.raises(pickle.PicklingError, match="a memoryview cannot be pickled") as caught_view:
+        ch.send([memoryview(b"x")], by_value=by_value)
+    assert "item 0" in caught_view.value.__notes__[0]
+    with pytest.raises(TypeError) as caught_alone:
+        ch.send(GUARD, by_value=by_value)
+    assert not hasattr(caught_alone.value, "__notes__")
+    assert len(ch) == 0
 
 
 @pytest.mark.parametrize(

@@ -67,18 +67,24 @@ Message encode_object(ModuleState& state, PyObject* object, const LendTerms& ter
                    0);
 }
 
-}  // namespace
-
-Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
+Message encode_by_value(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from,
+                        const char* dumps) {
     // No instances: their class may have to go by value.
     if (Message message = encode_simple(state, object, Instances::none)) return message;
-    return pickled(state, module_once(state.function_codec, "memchannel.codecs.functions"), "dumps_by_value",
-                   object, terms, lend_from);
+    PyObject* const codec = module_once(state.function_codec, "memchannel.codecs.functions");
+    return pickled(state, codec, dumps, object, terms, lend_from);
+}
+
+}  // namespace
+
+// Who hands the task over says which part of it cannot be pickled.
+Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms, Py_ssize_t lend_from) {
+    return encode_by_value(state, object, terms, lend_from, "dumps_by_value");
 }
 
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms, bool by_value) {
     if (by_value) {
-        if (codec == Codec::object) return encode_task(state, object, terms, 0);
+        if (codec == Codec::object) return encode_by_value(state, object, terms, 0, "dumps_sent_by_value");
         PyErr_SetString(PyExc_TypeError, "by_value=True is for a Channel: other channels carry no functions");
         throw PythonError();
     }

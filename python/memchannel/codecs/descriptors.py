@@ -170,6 +170,8 @@ class _Text(NamedTuple):
 
 
 def _reduce_file(file: Any) -> Any:
+    if file.closed:
+        raise ValueError(f"cannot send a closed file: {file!r}")
     text = file if type(file) is io.TextIOWrapper else None
     if text is None or not text.readable():
         file.flush()  # else tell() does; flush() would let it answer, wrongly, amid a loop over the lines

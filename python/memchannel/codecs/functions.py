@@ -7,6 +7,7 @@ of one process search the same `sys.path`, so what is importable here by name is
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import importlib
 import io
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memchannel import sharing
 from memchannel.codecs import object as object_codec
+from memchannel.codecs.object import UNPICKLABLE
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -30,9 +32,11 @@ __all__ = [
     "describe",
     "dump_function",
     "dumps_by_value",
+    "dumps_sent_by_value",
     "load_function",
     "pickle_by_value",
     "remember_sources",
+    "say_where",
     "source_lines",
     "unpicklable_part",
 ]
@@ -211,6 +215,17 @@ def dumps_by_value(
         return _dump(_by_value_pickler(), obj, lend_from, known, plain_exceptions)
 
 
+def dumps_sent_by_value(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
+    """Pickle as `dumps_by_value` does; an error says where it is."""
+    known = sharing.Known()
+    try:
+        return dumps_by_value(obj, lend_from, known=known)
+    except UNPICKLABLE as exc:
+        if not known.failed:
+            say_where(exc, obj, dumps_by_value)
+        raise
+
+
 def pickle_by_value(obj: object) -> bytes:
     """Pickle to bytes alone, arrays inside copied; `pickle.loads` makes the object again.
 
@@ -306,10 +321,6 @@ def remember_sources(sources: dict[str, list[str]]) -> None:
 # ---- which part cannot be pickled
 
 
-UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
-"""What pickling raises (Modules/_pickle.c, Lib/copyreg.py), besides errors of the objects themselves."""
-
-
 class _Part(NamedTuple):
     label: str
     value: object
@@ -358,19 +369,21 @@ def _parts(obj: object) -> Iterator[_Part]:
         yield from (
             _Part(f"attribute {name!r}", value) for name, value in getattr(obj, "__dict__", {}).items()
         )
+        slots: list[str] = copyreg._slotnames(type(obj))  # type: ignore[attr-defined]
+        yield from (_Part(f"attribute {name!r}", getattr(obj, name)) for name in slots if hasattr(obj, name))
 
 
-def _failure(obj: object) -> str | None:
+def _failure(obj: object, dump: Callable[[object], object]) -> str | None:
     try:
-        dumps_by_value(obj)
+        dump(obj)
     except Exception as exc:
         # Text, not the exception: kept by a caller, it would keep the caller's frame and itself.
         return str(exc) or type(exc).__name__
     return None
 
 
-def unpicklable_part(obj: object, depth: int = 6) -> str:
-    """Say which part of an object cannot be pickled and why; empty if all of it can.
+def unpicklable_part(obj: object, depth: int = 6, dump: Callable[[object], object] = dumps_by_value) -> str:
+    """Say which part of an object cannot be pickled, by `dump`, and why; empty if all of it can.
 
     Examples
     --------
@@ -379,13 +392,13 @@ def unpicklable_part(obj: object, depth: int = 6) -> str:
     >>> unpicklable_part({"guard": [threading.Lock()]})
     "item 'guard', item 0: cannot pickle '_thread.lock' object"
     """
-    failure = _failure(obj)
+    failure = _failure(obj, dump)
     if failure is None:
         return ""
     labels: list[str] = []
     while depth > len(labels):
         for part in _parts(obj):
-            part_failure = _failure(part.value)
+            part_failure = _failure(part.value, dump)
             if part_failure is not None:
                 labels.append(part.label)
                 obj, failure = part.value, part_failure
@@ -393,3 +406,12 @@ def unpicklable_part(obj: object, depth: int = 6) -> str:
         else:
             break
     return f"{', '.join(labels)}: {failure}" if labels else failure
+
+
+def say_where(exc: BaseException, obj: object, dump: Callable[[object], object]) -> None:
+    """Note the part of `obj` that `dump` could not pickle; Python 3.14 and later do it by themselves."""
+    if getattr(exc, "__notes__", None):
+        return
+    part = unpicklable_part(obj, dump=dump)
+    if part and part != str(exc):
+        exc.add_note(f"cannot be sent: {part}")

@@ -30,6 +30,9 @@ _REFERRED = frozenset(
     (*_ENDS, *_PRIMITIVES, _core.CrossInterpreterView, _core.Share, _core.StringView, _core.Descriptor)
 )
 
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+"""What pickling raises (Modules/_pickle.c, Lib/copyreg.py), besides errors of the objects themselves."""
+
 NEVER = sys.maxsize
 """As `lend_from`: nothing is lent, and nothing shared as `memchannel.register` has it."""
 
@@ -286,17 +289,28 @@ _idle: list[_Output] = []
 _MOST_KEPT = 1 << 16  # bytes of a pickle, after which a pickler is not used again: its memo does not shrink
 
 
+def _an_output() -> _Output:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Output()
+
+
 def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
     """Pickle `obj`; arrays and buffers of `lend_from` bytes and more come as items beside it."""
     if type(obj) is ByValue:
-        from memchannel.codecs.functions import dumps_by_value
+        from memchannel.codecs.functions import dumps_sent_by_value
 
-        return dumps_by_value(obj.value, lend_from)
+        return dumps_sent_by_value(obj.value, lend_from)
+    output = _an_output()
     try:
-        output = _idle.pop()
-    except IndexError:
-        output = _Output()
-    result = output.dump(obj, lend_from)
+        result = output.dump(obj, lend_from)
+    except UNPICKLABLE as exc:
+        if output.pickler._known is None or not output.pickler._known.failed:  # by a registered share()
+            from memchannel.codecs.functions import say_where
+
+            say_where(exc, obj, lambda part: _Output().dump(part, lend_from))
+        raise
     if len(result[0]) <= _MOST_KEPT:  # and one that failed is not used again
         output.clear()
         _idle.append(output)
