@@ -347,6 +347,32 @@ def test_a_class_that_was_replaced_is_not_taken_for_the_new_one(volatile: Any) -
         sent(one)
 
 
+def test_a_class_that_got_another_name_goes_by_that(volatile: Any) -> None:
+    one, module = volatile(), sys.modules["volatile_module"]
+    assert vars(sent(one)) == {"a": 1}
+    volatile.__qualname__ = "Renamed"
+    with pytest.raises((pickle.PicklingError, AttributeError), match="Renamed"):
+        sent(one)
+    module.Renamed = volatile  # type: ignore[attr-defined]
+    del module.Volatile  # type: ignore[attr-defined]
+    assert vars(sent(one)) == {"a": 1}
+
+
+def test_a_module_that_is_no_plain_module_is_asked_as_pickle_does(volatile: Any) -> None:
+    class Lazy(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            return volatile if name == "Volatile" else _raise(AttributeError(name))
+
+    one, module = volatile(), sys.modules["volatile_module"]
+    sys.modules["volatile_module"] = Lazy("volatile_module")
+    assert vars(sent(one)) == {"a": 1}
+    ch = Channel[Any]()
+    sys.modules["volatile_module"] = module
+    ch.send(one)
+    sys.modules["volatile_module"] = Lazy("volatile_module")
+    assert vars(ch.recv()) == {"a": 1}
+
+
 @pytest.mark.parametrize("taught", [False, True])
 def test_the_receiver_has_its_own_class(volatile: Any, taught: bool) -> None:
     ch, module = Channel[Any](), sys.modules["volatile_module"]
@@ -367,7 +393,7 @@ def test_the_receiver_has_its_own_class(volatile: Any, taught: bool) -> None:
     with pytest.raises(pickle.UnpicklingError, match="must be a type, not function"):
         ch.recv()
     exec("del Volatile", module.__dict__)
-    with pytest.raises(AttributeError, match="Can't get attribute 'Volatile'"):
+    with pytest.raises(AttributeError, match="attribute 'Volatile'"):
         ch.recv()
     del sys.modules["volatile_module"]
     with pytest.raises(ModuleNotFoundError, match="No module named 'volatile_module'"):

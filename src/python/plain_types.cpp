@@ -150,8 +150,10 @@ bool may_be_registered(const ModuleState& state, const SentType& known, PyTypeOb
 
 bool is_sent_plainly(const ModuleState& state, const SentType& known, PyTypeObject* type) noexcept {
     auto* const object = reinterpret_cast<PyObject*>(type);
-    return known.plain && !may_be_registered(state, known, type) &&
-           PyDict_GET_SIZE(state.extension_registry) == 0 && !contains(state.dispatch_table, object) &&
+    // The name may be set without a new version.
+    return known.plain && reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname == known.name.get() &&
+           !may_be_registered(state, known, type) && PyDict_GET_SIZE(state.extension_registry) == 0 &&
+           !contains(state.dispatch_table, object) &&
            global_of(known.module.get(), known.name.get()) == object;
 }
 

@@ -116,7 +116,7 @@ def find_class(module: str, name: str) -> tuple[Any, str, str, bool, bool]:
         type(kind) is type
         and bool(kind.__flags__ & _HEAP_TYPE)
         and _has_no_hooks(kind)
-        and vars(sys.modules.get(module)).get(name) is kind
+        and getattr(sys.modules.get(module), "__dict__", {}).get(name) is kind
     )
     return kind, module, name, plain, plain and kind.__dictoffset__ != 0
 
