@@ -281,6 +281,30 @@ interpreters.close(parent, timeout=20)
     assert run_script(source).splitlines() == ["b'defg' b'abc'", "b'abc'"]
 
 
+def test_a_class_made_in_a_function_is_inherited_and_comes_back() -> None:
+    class Local:
+        def __init__(self, memory: Any) -> None:
+            self.memory = memory
+
+    Local.__module__ = "__main__"  # so that it cannot be imported there
+    memchannel.register(Local, lambda one: (None, [one.memory]), lambda _, views: Local(views[0]))
+    there, back = Channel[Any](), Channel[Any]()
+    other = interpreters.create(packages=None)
+
+    def answer(there: Any, back: Any) -> str:
+        got = there.recv()
+        back.send(type(got)(bytearray(got.memory) + b"!"))
+        return type(got).__name__
+
+    there.send(Local(b"hey"))
+    assert interpreters.run(other, answer, there=there, back=back).check().value == "Local"
+    received = back.recv()
+    assert (type(received), bytes(received.memory)) == (Local, b"hey!")
+    del received
+    interpreters.close(other, timeout=20)
+
+
+@pytest.mark.usefixtures("own_registry")
 def test_what_cannot_be_inherited_says_so_where_it_is_needed() -> None:
     source = """
 import threading

@@ -25,6 +25,8 @@ class _Registration(NamedTuple):
     """None: it could not be inherited."""
     rebuild: Callable[[Any, list[Any]], Any]
     on_returned: Callable[[Any], object] | None
+    name: str
+    """Of the type where it was registered: a class that came by value may have lost a part of it."""
 
 
 class Shared(NamedTuple):
@@ -137,16 +139,15 @@ def register[T](
             f"{type.__name__!r} cannot be registered: its objects are always sent as they are; register a "
             "class of your own"
         )
-    _enter(_Registration(type, share, rebuild, on_returned))
+    _enter(_Registration(type, share, rebuild, on_returned, _name_of(type)))
 
 
 _Class = type  # register() has a parameter of that name
 
 
 def _enter(registration: _Registration) -> None:
-    name = _name_of(registration.kind)
-    _registered[registration.kind] = _named[name] = registration
-    _inherited.pop(name, None)
+    _registered[registration.kind] = _named[registration.name] = registration
+    _inherited.pop(registration.name, None)
 
 
 # ---- sending
@@ -187,7 +188,7 @@ def share(obj: Any, registration: _Registration, known: Known) -> Shared:
 def _ask(obj: Any, registration: _Registration) -> Shared:
     assert registration.share is not None
     given = registration.share(obj)
-    name = _name_of(registration.kind)
+    name = registration.name
     who = f"share() of {_readable(name)!r}"
     if not isinstance(given, tuple) or len(given) != 2:
         raise TypeError(f"{who} must return (meta, buffers), not {given!r:.100}")
@@ -249,14 +250,14 @@ def _pickled(registration: _Registration) -> tuple[bytes | None, str]:
     try:
         return pickle_by_value(tuple(registration)), ""
     except Exception:
-        kind, share, rebuild, on_returned = registration
+        kind, share, rebuild, on_returned, name = registration
         why = [
             f"its {role} cannot be pickled for another interpreter: {part}"
             for role, one in (("share", share), ("rebuild", rebuild), ("on_returned", on_returned))
             if (part := unpicklable_part(one))
         ]
         try:
-            return pickle_by_value((kind, None, rebuild, None)), "; ".join(why)
+            return pickle_by_value((kind, None, rebuild, None, name)), "; ".join(why)
         except Exception as exc:
             return None, "; ".join(why) or str(exc)
 

@@ -222,7 +222,7 @@ def dumps_sent_by_value(obj: object, lend_from: int = 0) -> tuple[bytes, list[An
         return dumps_by_value(obj, lend_from, known=known)
     except UNPICKLABLE as exc:
         if not known.failed:
-            say_where(exc, obj, dumps_by_value)
+            say_where(exc, obj, functools.partial(dumps_by_value, known=known))
         raise
 
 

@@ -289,6 +289,18 @@ _idle: list[_Output] = []
 _MOST_KEPT = 1 << 16  # bytes of a pickle, after which a pickler is not used again: its memo does not shrink
 
 
+def _say_where(exc: BaseException, obj: object, known: sharing.Known, lend_from: int) -> None:
+    from memchannel.codecs.functions import say_where
+
+    def dump(part: object) -> None:
+        output = _Output()
+        output.pickler._known = known  # nothing is asked twice how it is shared
+        output.dump(part, lend_from)
+
+    if not known.failed:
+        say_where(exc, obj, dump)
+
+
 def _an_output() -> _Output:
     try:
         return _idle.pop()
@@ -306,10 +318,7 @@ def dumps(obj: object, lend_from: int = 0) -> tuple[bytes, list[Any]]:
     try:
         result = output.dump(obj, lend_from)
     except UNPICKLABLE as exc:
-        if output.pickler._known is None or not output.pickler._known.failed:  # by a registered share()
-            from memchannel.codecs.functions import say_where
-
-            say_where(exc, obj, lambda part: _Output().dump(part, lend_from))
+        _say_where(exc, obj, output.pickler._known_objects(), lend_from)
         raise
     if len(result[0]) <= _MOST_KEPT:  # and one that failed is not used again
         output.clear()
