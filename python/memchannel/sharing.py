@@ -6,6 +6,7 @@ The protocol is the one that Antoine Pitrou asked for in the discussion of PEP 5
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from _pickle import PickleBuffer, PicklingError, UnpicklingError, loads  # without the module in Python
 from collections.abc import Callable, Collection, Iterable
@@ -209,7 +210,8 @@ def _ask(obj: Any, registration: _Registration) -> Shared:
                 f"{who} gave something without a buffer: buffer {index} is "
                 f"{type(buffer).__name__!r} ({exc}); what only pickles belongs into meta"
             ) from exc
-    return Shared(name, meta, [_core.Share(buffer, ticket) for buffer in listed], len(listed))
+    # No comprehension: debug builds of CPython 3.14 and 3.15 do not survive one that finds no memory.
+    return Shared(name, meta, list(map(_core.Share, listed, itertools.repeat(ticket))), len(listed))
 
 
 # ---- receiving
