@@ -116,5 +116,19 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def load_ipython_extension(shell: object) -> None:
+    """Do what ``%load_ext memchannel`` asks for, see `memchannel.notebook`."""
+    from memchannel import notebook
+
+    notebook.load(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """Do what ``%unload_ext memchannel`` asks for: the interpreters of the magics are closed."""
+    from memchannel import notebook
+
+    notebook.unload(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_LAZY_MODULES})

@@ -143,6 +143,7 @@ class Crew:
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown") from None
             raise
+        self.output.remember_context()
         if len(self._threads) < self.terms.max_workers:
             self._start_worker()
         return future
@@ -237,6 +238,18 @@ class Crew:
     def was_shut_down(self) -> bool:
         """Whether `shutdown` was called."""
         return self._shut_down
+
+    @property
+    def started(self) -> int:
+        """How many workers have been started."""
+        return len(self._threads)
+
+    @property
+    def state(self) -> str:
+        """Whether tasks are taken, in words."""
+        if self._broken is not None:
+            return f"broken: {self.broken_error()}"
+        return "shut down" if self._shut_down else "open"
 
     @property
     def broken(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import contextvars
 import io
 import sys
 import threading
@@ -11,11 +12,11 @@ from typing import Any, NamedTuple
 
 from memchannel import _core
 
-__all__ = ["Output", "OutputSetup", "connect", "disconnect"]
+__all__ = ["NAMES", "Output", "OutputSetup", "connect", "disconnect"]
 
-_NAMES = ("stdout", "stderr")
+NAMES = ("stdout", "stderr")
 
-_OF_STREAMS = (Exception, SystemExit, GeneratorExit)
+OF_STREAMS = (Exception, SystemExit, GeneratorExit)
 """What a stream may raise, whose class may be anybody's; Ctrl-C is not the stream's."""
 
 MOST_WAITING = 10_000
@@ -97,7 +98,7 @@ class _Outlet(io.RawIOBase):
         return True
 
     def _original(self) -> Any:
-        original = getattr(sys, f"__{_NAMES[self._number]}__")
+        original = getattr(sys, f"__{NAMES[self._number]}__")
         if original is None:
             raise io.UnsupportedOperation("this process has no such stream")
         return original
@@ -110,7 +111,7 @@ def connect(setup: OutputSetup) -> None:
     """Send what this interpreter prints from now on, line by line, to the one that made the pool."""
     lines: _core.SendChannel[Any] = _core.SendChannel(setup.lines)
     bell: _core.SendChannel[bool] = _core.SendChannel(setup.bell)
-    for number, (name, kind) in enumerate(zip(_NAMES, setup.streams, strict=True)):
+    for number, (name, kind) in enumerate(zip(NAMES, setup.streams, strict=True)):
         stream, outlet = _stream(name, number)
         try:
             codecs.lookup_error(kind.errors)
@@ -202,10 +203,15 @@ class Output:
         self._cut: set[tuple[int, int]] = set()
         """Streams and workers whose line was ended by another worker's before it was whole."""
         self._forked = False
+        self.remember_context()
+
+    def remember_context(self) -> None:
+        """Show what comes from now on in this context: notebooks tell by it which cell something is under."""
+        self._context = contextvars.copy_context()
 
     def setup(self, worker: int) -> OutputSetup:
         """Tell a worker where to send what it prints."""
-        return OutputSetup(self._lines.id, self._bell.id, worker, tuple(map(_setup_of, _NAMES)))
+        return OutputSetup(self._lines.id, self._bell.id, worker, tuple(map(_setup_of, NAMES)))
 
     def enter(self) -> None:
         """Begin to work for one more worker. Called under the crew's lock."""
@@ -232,7 +238,7 @@ class Output:
 
     def _run(self) -> None:
         while self._bell.recv():
-            self.pass_on()
+            self._context.copy().run(self.pass_on)
 
     def pass_on(self) -> None:
         """Write the lines that are there; returns when those are written that others took, too."""
@@ -254,19 +260,22 @@ class Output:
                     touched.add(line[1])
                     self._write(*line)
                 for number in touched:
-                    with contextlib.suppress(*_OF_STREAMS):
-                        getattr(sys, _NAMES[number]).flush()
+                    with contextlib.suppress(*OF_STREAMS):
+                        self._flush(number)
             finally:
                 self._writing = False
 
+    def _flush(self, number: int) -> None:
+        getattr(sys, NAMES[number]).flush()
+
     def _write(self, worker: int, number: int, text: str) -> None:
-        stream: Any = getattr(sys, _NAMES[number], None)
+        stream: Any = getattr(sys, NAMES[number], None)
         if stream is None:
             return
         if self._prefixed:
             text = self._with_prefix(worker, number, text)
         # A stream may be closed, or anything with a write(): what it raises belongs to no task.
-        with contextlib.suppress(*_OF_STREAMS):
+        with contextlib.suppress(*OF_STREAMS):
             try:
                 stream.write(text)
             except UnicodeEncodeError as exc:  # another stream than the one that the worker was told of

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import CapsuleType
 from typing import Any, ClassVar
 
-from memchannel import _core
+from memchannel import _core, _display
 
 __all__ = ["ArrayView"]
 
@@ -319,6 +319,9 @@ class ArrayView:
         else:
             shown = repr(self.tolist()) if self.size <= 20 else f"[{', '.join(self._first(3))}, ...]"
         return f"ArrayView({shown}, shape={self.shape}, dtype={self.dtype!r})"
+
+    __rich_repr__ = _display.fields
+    _repr_html_ = _display.html_of
 
     def _first(self, count: int) -> list[str]:
         view = self

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
-from memchannel import _core, _worker, interpreters
+from memchannel import _core, _display, _worker, interpreters
 from memchannel._arguments import checked_arguments, checked_name, checked_packages, deadline, integer
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
 from memchannel._results import Results
@@ -138,6 +138,9 @@ class InterpreterPool(Executor):
 
     def __repr__(self) -> str:
         return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers>"
+
+    __rich_repr__ = _display.fields
+    _repr_html_ = _display.html_of
 
     def __reduce__(self) -> NoReturn:
         raise pickle.PicklingError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from memchannel import _core
+from memchannel import _core, _display
 
 __all__ = ["ChannelStatistics", "Statistics", "Wait", "dump_waits", "stats"]
 
@@ -43,6 +43,9 @@ class ChannelStatistics(NamedTuple):
     poisoned: bool
     """Whether the channel was poisoned."""
 
+    _repr_html_ = _display.html_of
+    __rich__ = _display.rich_table_of
+
 
 class Statistics(NamedTuple):
     """A snapshot of the process, counted by the core."""
@@ -69,6 +72,9 @@ class Statistics(NamedTuple):
     """Their bytes."""
     descriptors: int
     """Duplicated descriptors of files and sockets in messages that nobody received yet."""
+
+    _repr_html_ = _display.html_of
+    __rich__ = _display.rich_table_of
 
 
 class Wait(NamedTuple):

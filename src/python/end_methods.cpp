@@ -4,6 +4,7 @@
 #include "arguments.hpp"
 #include "core/registry.hpp"
 #include "descriptor_type.hpp"
+#include "display.hpp"
 #include "end.hpp"
 #include "end_docs.hpp"
 #include "share.hpp"
@@ -350,14 +351,6 @@ PyObject* end_reduce(PyObject* self, PyObject*) {
     });
 }
 
-// Display is not worth C: memchannel/_display.py.
-PyObject* displayed(PyObject* self, const char* function) {
-    Ref module = Ref::steal(PyImport_ImportModule("memchannel._display"));
-    return module ? PyObject_CallFunction(attribute(module.get(), function).get(), "O", self) : nullptr;
-}
-PyObject* end_html(PyObject* self, PyObject*) { return displayed(self, "end_html"); }
-PyObject* end_rich(PyObject* self, PyObject*) { return displayed(self, "end_fields"); }
-
 // ---- attributes
 
 PyObject* end_closed(PyObject* self, void*) {
@@ -465,8 +458,8 @@ PyMethodDef end_methods[] = {
     {"__enter__", end_enter, METH_NOARGS, nullptr},
     {"__exit__", end_exit, METH_VARARGS, nullptr},
     {"__reduce__", end_reduce, METH_NOARGS, nullptr},
-    {"__rich_repr__", end_rich, METH_NOARGS, nullptr},
-    {"_repr_html_", end_html, METH_NOARGS, nullptr},
+    rich_method,
+    html_method,
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "display.hpp"
 #include "errors.hpp"
 #include "lent_memory.hpp"
 #include "numpy_abi.hpp"
@@ -61,12 +62,19 @@ PyObject* shared_buffer_repr(PyObject* self) {
                                 static_cast<void*>(block_of(self)->data()));
 }
 
+PyMethodDef shared_buffer_methods[] = {
+    rich_method,
+    html_method,
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyType_Slot shared_buffer_slots[] = {
     {Py_tp_new, reinterpret_cast<void*>(shared_buffer_new)},
     {Py_tp_dealloc, reinterpret_cast<void*>(shared_buffer_dealloc)},
     {Py_tp_repr, reinterpret_cast<void*>(shared_buffer_repr)},
     {Py_sq_length, reinterpret_cast<void*>(shared_buffer_length)},
     {Py_bf_getbuffer, reinterpret_cast<void*>(shared_buffer_getbuffer)},
+    {Py_tp_methods, shared_buffer_methods},
     {Py_tp_doc,
      const_cast<char*>("SharedBuffer(nbytes)\n--\n\n"
                        "Zeroed memory, aligned to 64 bytes, that belongs to no interpreter.\n\n"

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "arguments.hpp"
+#include "display.hpp"
 #include "lent_memory.hpp"
 #include "string_view_docs.hpp"
 #include "text.hpp"
@@ -357,6 +358,8 @@ PyMethodDef methods[] = {
     {"release", view_release, METH_NOARGS, docs::text_release},
     {"__enter__", view_enter, METH_NOARGS, nullptr},
     {"__exit__", as_function(view_exit), METH_FASTCALL, nullptr},
+    rich_method,
+    html_method,
     {nullptr, nullptr, 0, nullptr},
 };
 

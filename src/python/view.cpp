@@ -3,6 +3,7 @@
 #include <mutex>
 #include <new>
 
+#include "display.hpp"
 #include "errors.hpp"
 #include "lent_memory.hpp"
 
@@ -143,6 +144,8 @@ PyMethodDef view_methods[] = {
     {"count", view_count, METH_O, "Count the number of occurrences of a value."},
     {"index", view_index, METH_VARARGS, "Return the index of the first occurrence of a value."},
 #endif
+    rich_method,
+    html_method,
     {nullptr, nullptr, 0, nullptr},
 };
 
