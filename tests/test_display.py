@@ -21,7 +21,9 @@ from memchannel._display import Table
 
 def cells(html: str) -> list[str]:
     """The texts of a table, and that it is one."""
-    assert re.fullmatch(r"<table>(<caption>[^<>]*</caption>)?(<tr>(<t[hd] [^<>]*>[^<>]*</t[hd]>)+</tr>)+</table>", html)
+    assert re.fullmatch(
+        r"<table>(<caption>[^<>]*</caption>)?(<tr>(<t[hd] [^<>]*>[^<>]*</t[hd]>)+</tr>)+</table>", html
+    )
     return re.findall(r"<t[hd] [^<>]*>([^<>]*)<", html)
 
 
@@ -112,7 +114,12 @@ def test_arrays_and_text_of_a_neighbour(neighbour: Neighbour) -> None:
     assert "dtype='<f8'" in drawn(view)
     neighbour.do("texts.send('ä' * 100_000)", texts=texts.ends[1])
     text: Any = texts.recv()
-    assert shown(text) == {"length": "100000", "itemsize": "1", "nbytes": "100000", "owner": str(neighbour.id)}
+    assert shown(text) == {
+        "length": "100000",
+        "itemsize": "1",
+        "nbytes": "100000",
+        "owner": str(neighbour.id),
+    }
     assert "length=100000" in drawn(text)
     text.release()
     assert shown(text) == {"state": "released"}

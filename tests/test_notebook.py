@@ -168,7 +168,10 @@ def test_ipython_syntax_works_in_cells(notebook: Kernel) -> None:
     ran = notebook.run("%%interpreter w\n%%capture taken\nprint('hidden')")
     assert ran.kinds == []
     assert notebook.run("%%interpreter w\ntaken.stdout").data[0]["text/plain"] == "'hidden\\n'"
-    assert notebook.run("%%interpreter w\nimport asyncio\nawait asyncio.sleep(0, 5)").data[0]["text/plain"] == "5"
+    assert (
+        notebook.run("%%interpreter w\nimport asyncio\nawait asyncio.sleep(0, 5)").data[0]["text/plain"]
+        == "5"
+    )
 
 
 def test_output_of_pools_is_under_the_cell_that_submits(notebook: Kernel) -> None:
@@ -193,7 +196,8 @@ def test_output_of_pools_is_under_the_cell_that_submits(notebook: Kernel) -> Non
 def test_a_traceback_is_the_cells_own(notebook: Kernel) -> None:
     notebook.run("%%interpreter w\ndef divide(x):\n    return x / 0")
     ran = notebook.run("%%interpreter w\nprint('before')\n\ndivide(1)")
-    number = notebook.value("get_ipython().execution_count - 1")
+    (asked,) = ran.contents("execute_input")
+    number = asked["execution_count"]
     assert ran.error == "ZeroDivisionError"
     assert ran.text() == "before\n"
     assert f"Cell In[{number}], line 4\n" in ran.traceback  # the magic's own line is the first
@@ -323,7 +327,8 @@ def test_an_interpreter_that_runs_something_else(notebook: Kernel) -> None:
         "import threading; go = memchannel.Event(); begun = memchannel.Event()\n"
         f"w = {OF_NUMBER}\n"
         "work = lambda go, begun: (begun.set(), go.wait())\n"
-        "thread = threading.Thread(target=interpreters.run, args=(w, work), kwargs=dict(go=go, begun=begun))\n"
+        "kwargs = dict(go=go, begun=begun)\n"
+        "thread = threading.Thread(target=interpreters.run, args=(w, work), kwargs=kwargs)\n"
         "thread.start(); begun.wait()"
     )
     assert "interpreter 'w' still runs something" in usage_error(notebook.run("%%interpreter w\npass"))

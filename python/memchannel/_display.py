@@ -53,7 +53,10 @@ def _html_row(cells: Iterable[str], tag: str, first: str = "") -> str:
     from html import escape
 
     kinds = itertools.chain([first or tag], itertools.repeat(tag))
-    shown = [f"<{kind} style='text-align:left'>{escape(cell)}</{kind}>" for kind, cell in zip(kinds, cells)]
+    shown = [
+        f"<{kind} style='text-align:left'>{escape(cell)}</{kind}>"
+        for kind, cell in zip(kinds, cells, strict=False)
+    ]
     return f"<tr>{''.join(shown)}</tr>"
 
 
@@ -188,7 +191,7 @@ def fields(subject: object) -> Iterator[tuple[str, Any]]:
 def _table_of(subject: object) -> Table:
     # Counters have no repr of their own that would say more than the rows do.
     title = type(subject).__name__ if hasattr(subject, "_asdict") else repr(subject)
-    rows = [(name.replace("_", " "), str(value)) for name, value in fields(subject)]
+    rows: list[tuple[str, ...]] = [(name.replace("_", " "), str(value)) for name, value in fields(subject)]
     return Table(title, (), rows)
 
 

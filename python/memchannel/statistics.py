@@ -43,8 +43,11 @@ class ChannelStatistics(NamedTuple):
     poisoned: bool
     """Whether the channel was poisoned."""
 
-    _repr_html_ = _display.html_of
-    __rich__ = _display.rich_table_of
+    def _repr_html_(self) -> str:
+        return _display.html_of(self)
+
+    def __rich__(self) -> object:
+        return _display.rich_table_of(self)
 
 
 class Statistics(NamedTuple):
@@ -73,8 +76,11 @@ class Statistics(NamedTuple):
     descriptors: int
     """Duplicated descriptors of files and sockets in messages that nobody received yet."""
 
-    _repr_html_ = _display.html_of
-    __rich__ = _display.rich_table_of
+    def _repr_html_(self) -> str:
+        return _display.html_of(self)
+
+    def __rich__(self) -> object:
+        return _display.rich_table_of(self)
 
 
 class Wait(NamedTuple):

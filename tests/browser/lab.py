@@ -213,8 +213,10 @@ class Notebook:
         """Scroll to it."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
 
-    def picture(self, cell: int, path: Path) -> None:
-        """Write what the notebook shows from this cell on, without the side bars."""
-        self.show(self._cells()[cell])
+    def picture(self, cell: int, path: Path, *, alone: bool = False) -> None:
+        """Write what the notebook shows from this cell on, or the cell alone."""
+        element = self._cells()[cell]
+        self.show(element)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.driver.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel").screenshot(str(path))
+        panel = self.driver.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel")
+        (element if alone else panel).screenshot(str(path))

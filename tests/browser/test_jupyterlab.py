@@ -41,7 +41,9 @@ def test_a_reader_of_the_notebook(notebook: Notebook) -> None:
     assert image.get_attribute("src").startswith("data:image/png;base64,")
     assert notebook.driver.execute_script("return arguments[0].naturalWidth", image) > 400
     # The traceback has the cell's own lines.
-    failed = notebook.output(notebook.cell("%%interpreter filter\nsmooth(head[0])"))
+    wrong = notebook.cell("%%interpreter filter\nsmooth(head[0])")
+    failed = notebook.output(wrong)
+    assert f"Cell In{notebook.prompt(wrong).removesuffix(':')}, line 2" in failed
     assert "----> 2 smooth(head[0])" in failed
     assert "ValueError: not enough values to unpack (expected 2, got 1)" in failed
     # All blocks are done, says the bar, a widget.
@@ -57,6 +59,7 @@ def test_a_reader_of_the_notebook(notebook: Notebook) -> None:
         ["filter", "1", "idle"],
         ["measure", "2", "idle"],
     ]
+    notebook.picture(pool, PICTURES / "progress_bar.png", alone=True)
     notebook.picture(drawn, PICTURES / "interpreter_cells.png")
 
 
@@ -72,7 +75,7 @@ def test_the_stop_button(notebook: Notebook) -> None:
     assert "KeyboardInterrupt" in shown
     assert "while True" in shown
     assert "memchannel" not in shown
-    notebook.picture(endless, PICTURES / "interrupted_cell.png")
+    notebook.picture(endless, PICTURES / "interrupted_cell.png", alone=True)
     # The interpreter is there, with its variables.
     notebook.run(notebook.cell('assert "smooth" not in globals()'))
     listed = notebook.cell("%interpreters")

@@ -20,7 +20,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Close the interpreters of the magics, and take the magics away; what ``%unload_ext memchannel`` does."""
+    """Close the interpreters of the magics, and take these away; what ``%unload_ext memchannel`` does."""
     magics = shell.magics_manager.registry.get("InterpreterMagics")
     if magics is not None:
         magics.close_all()

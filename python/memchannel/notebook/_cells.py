@@ -161,7 +161,7 @@ class Keeper:
         del self._kept[name]
 
     def close(self, name: str) -> str:
-        """Close an interpreter, or note that it is to be closed when its memory is back; tell which, in words.
+        """Close an interpreter, or note that it is to be closed when its memory is back; say which.
 
         Raises
         ------
@@ -196,7 +196,9 @@ class Keeper:
     def table(self) -> Table:
         """Return a list of these and of all other interpreters of the process."""
         self._close_rest()
-        rows = [_row(kept, _state(kept.interpreter) if kept.exists else _ENDED) for kept in self._kept.values()]
+        rows = [
+            _row(kept, _state(kept.interpreter) if kept.exists else _ENDED) for kept in self._kept.values()
+        ]
         rows += [_row(kept, "to be closed") for kept in self._closing]
         listed = {int(row[1]) for row in rows}
         main, current = interpreters.get_main().id, interpreters.get_current().id

@@ -49,13 +49,15 @@ class InterpreterMagics(Magics):
     """``%%interpreter`` and ``%interpreters``."""
 
     def __init__(self, shell: Any) -> None:
-        super().__init__(shell)  # type: ignore[no-untyped-call, unused-ignore]
+        super().__init__(shell)
         self._keeper = Keeper()
 
     # ---- %%interpreter
 
     @magic_arguments()
-    @argument("name", help="The interpreter's name. It is made on first use, and kept with all its variables.")
+    @argument(
+        "name", help="The interpreter's name. It is made on first use, and kept with all its variables."
+    )
     @argument(
         "-i",
         "--input",
@@ -99,7 +101,9 @@ class InterpreterMagics(Magics):
         there = self.shell.user_ns
         for name in names:
             if name not in there:
-                raise UsageError(f"-i {name}: the notebook has no variable {name!r}; run the cell that sets it")
+                raise UsageError(
+                    f"-i {name}: the notebook has no variable {name!r}; run the cell that sets it"
+                )
         return {name: there[name] for name in names}
 
     def _kept(self, name: str, packages: tuple[str, ...] | None) -> Kept:
@@ -114,14 +118,16 @@ class InterpreterMagics(Magics):
             )
         if packages is not None and frozenset(packages) != frozenset(kept.packages):
             raise UsageError(
-                f"interpreter {name!r} was made with --packages {','.join(kept.packages) or 'none'}, which cannot "
-                f"change; close it first (%interpreters --close {name}), or take another name"
+                f"interpreter {name!r} was made with --packages {','.join(kept.packages) or 'none'}, which "
+                f"cannot change; close it first (%interpreters --close {name}), or take another name"
             )
         return kept
 
     def _make(self, name: str, packages: tuple[str, ...]) -> Kept:
         if not name.replace("-", "_").isidentifier() or name in _RESERVED:
-            raise UsageError(f"{name!r} cannot name an interpreter: take letters, digits, '-' and '_', not 'main'")
+            raise UsageError(
+                f"{name!r} cannot name an interpreter: take letters, digits, '-' and '_', not 'main'"
+            )
         try:
             return self._keeper.make(name, packages, self.shell.colors)
         except (ImportError, ImageError) as exc:
@@ -136,7 +142,7 @@ class InterpreterMagics(Magics):
             return run_in(
                 kept,
                 source,
-                number=self.shell.execution_count,
+                number=self._number(),
                 inputs=inputs,
                 outputs=outputs,
                 publisher=self.shell.display_pub,
@@ -145,6 +151,10 @@ class InterpreterMagics(Magics):
             raise UsageError(
                 f"-i: {exc}; share the arrays in it by names of their own, or make it in the cell"
             ) from exc
+
+    def _number(self) -> int:
+        """Return the number of the cell that runs; IPython 9 counts it already when it begins."""
+        return max(1, len(self.shell.history_manager.input_hist_parsed) - 1)
 
     # ---- %interpreters
 
