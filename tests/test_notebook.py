@@ -250,6 +250,14 @@ def test_the_stop_button_interrupts_a_cell(notebook: Kernel) -> None:
     assert int(notebook.value("count")) > 0
 
 
+def test_an_interrupt_while_the_interpreter_is_made(notebook: Kernel) -> None:
+    ran = notebook.start("%%interpreter w --packages none\nkept = 1\nwhile True: pass")
+    notebook.wait(ran, lambda ran: ran.contents("execute_input"))
+    notebook.interrupt()
+    assert notebook.wait(ran).error == "KeyboardInterrupt"
+    assert notebook.run("%%interpreter w --packages none\n'works'").data[0]["text/plain"] == "'works'"
+
+
 def test_a_wait_is_interrupted_too_and_may_catch_it(notebook: Kernel) -> None:
     notebook.run("channel = memchannel.Channel()")
     ran = notebook.start(
