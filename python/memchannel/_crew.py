@@ -143,7 +143,8 @@ class Crew:
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown") from None
             raise
-        self.output.remember_context()
+        if self.output.in_kernel:
+            self.output.remember_context()
         if len(self._threads) < self.terms.max_workers:
             self._start_worker()
         return future

@@ -203,10 +203,12 @@ class Output:
         self._cut: set[tuple[int, int]] = set()
         """Streams and workers whose line was ended by another worker's before it was whole."""
         self._forked = False
+        self.in_kernel = "ipykernel" in sys.modules
+        """Whether each cell of a notebook has a context of its own, by which what is shown is put under it."""
         self.remember_context()
 
     def remember_context(self) -> None:
-        """Show what comes from now on in this context: notebooks tell by it which cell something is under."""
+        """Show what comes from now on in this context."""
         self._context = contextvars.copy_context()
 
     def setup(self, worker: int) -> OutputSetup:
