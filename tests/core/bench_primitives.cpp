@@ -1,6 +1,6 @@
-// What the core's locks take without Python: for benchmarks/primitives.py, which runs it. Not a test.
+// What the core's locks and channels take without Python: for memchannel.bench, which runs it. Not a test.
 //
-// Usage: bench_primitives handoff COUNT | contended SECONDS [THREADS]; prints seconds.
+// Usage: bench_primitives handoff COUNT | roundtrip COUNT | contended SECONDS [THREADS]; prints seconds.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -52,6 +52,27 @@ double handoff(long count) {
     return seconds / static_cast<double>(2 * count);
 }
 
+// Two threads send numbers to each other in turn, over two channels: seconds of one round trip.
+double roundtrip(long count) {
+    const auto there = make_channel(), back = make_channel();
+    const Member here;
+    std::thread other([&] {
+        const Member member;
+        const OwnerId who = member.caller().owner.id();
+        for (long i = 0; i < count; ++i) check_ok(send_number(*back, who, recv_number(*there, who)));
+    });
+    const OwnerId who = here.caller().owner.id();
+    const std::int64_t begin = monotonic_ns();
+    for (long i = 0; i < count; ++i) {
+        const auto number = static_cast<std::uint64_t>(i);
+        check_ok(send_number(*there, who, number));
+        CHECK_EQ(recv_number(*back, who), number);
+    }
+    const double seconds = seconds_since(begin);
+    other.join();
+    return seconds / static_cast<double>(count);
+}
+
 // Threads that take one lock and let it go, over and over, for some time: seconds of one turn.
 double contended(double seconds, std::size_t threads) {
     constexpr long batch = 100;  // turns between looks at the clock's verdict
@@ -87,13 +108,16 @@ int main(int count, char** arguments) {
     const std::string what = count > 1 ? arguments[1] : "";
     const double amount = count > 2 ? std::strtod(arguments[2], nullptr) : 0;
     const long threads = count > 3 ? std::strtol(arguments[3], nullptr, 10) : 1;
-    if (!(amount > 0) || threads < 1 || (what != "handoff" && what != "contended")) {
-        std::fputs("usage: bench_primitives handoff COUNT | contended SECONDS [THREADS]\n", stderr);
+    if (!(amount > 0) || threads < 1 || (what != "handoff" && what != "roundtrip" && what != "contended")) {
+        std::fputs("usage: bench_primitives handoff COUNT | roundtrip COUNT | contended SECONDS [THREADS]\n",
+                   stderr);
         return 2;
     }
     static_cast<void>(host());
-    const double seconds = what == "handoff" ? handoff(std::max(1L, static_cast<long>(amount)))
-                                             : contended(amount, static_cast<std::size_t>(threads));
+    const long rounds = std::max(1L, static_cast<long>(amount));
+    const double seconds = what == "handoff"     ? handoff(rounds)
+                           : what == "roundtrip" ? roundtrip(rounds)
+                                                 : contended(amount, static_cast<std::size_t>(threads));
     std::printf("%.12g\n", seconds);
     return 0;
 }

@@ -2,7 +2,7 @@
 
     python tests/packages/figures.py                # try every package of the table, and write it
     python tests/packages/figures.py numpy scipy    # print the rows of some
-    python tests/packages/figures.py --costs FILE   # write what benchmarks/images.py --json FILE measured
+    python tests/packages/figures.py --costs FILE   # write what memchannel bench images --json FILE measured
 
 The document holds sections between `<!-- figures: NAME -->` and `<!-- end -->`. Scripts replace them, hands
 do not.
@@ -104,7 +104,7 @@ def table(names: list[str]) -> str:
 
 
 def costs(path: Path) -> str:
-    """Return the table of the figures of benchmarks/images.py."""
+    """Return the table of the figures of `memchannel bench images`."""
     result = json.loads(path.read_text(encoding="utf-8"))
     about = result["machine"]
     debug = " (debug build)" if about["debug"] else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import memchannel
-from memchannel.cli import _demo, _doctor, _map, _signals
+from memchannel.cli import _bench, _demo, _doctor, _map, _signals
 from memchannel.cli._colours import painted
 from memchannel.cli._common import (
     INTERRUPTED,
@@ -98,6 +98,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"memchannel {memchannel.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (_map, _demo, _doctor):
+    for command in (_map, _demo, _bench, _doctor):
         command.add_parser(commands)
     return parser

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
-import importlib
-import importlib.util
 import json
 import pickle
 import queue
@@ -19,15 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from harness import Benchmark, per_operation
 
 import memchannel
 from memchannel import interpreters
-
-# The standard library's queues between interpreters come with Python 3.14.
-create_queue: Callable[[], Any] | None = None
-if importlib.util.find_spec("concurrent.interpreters"):
-    create_queue = importlib.import_module("concurrent.interpreters").create_queue
+from memchannel.bench._harness import Benchmark, per_operation
+from memchannel.bench._peers import standard_interpreters
 
 bench = Benchmark("objects", __doc__)
 
@@ -106,15 +100,13 @@ def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
 def _rivals(obj: Any) -> dict[str, Callable[[], object]]:
     channel = memchannel.Channel[Any]()
     within = queue.SimpleQueue[Any]()
-    rivals = {
+    between = standard_interpreters().create_queue()
+    return {
         "memchannel": through(channel.send, channel.recv, obj),
-        "queue.SimpleQueue, no copy": through(within.put, within.get, obj),
-        "pickle alone": lambda: pickle.loads(pickle.dumps(obj, 5)),
+        "threads, SimpleQueue (no copy)": through(within.put, within.get, obj),
+        "pickle": lambda: pickle.loads(pickle.dumps(obj, 5)),
+        "interpreters, Queue": through(between.put, between.get, obj),
     }
-    if create_queue is not None:
-        between = create_queue()
-        rivals["interpreters.Queue"] = through(between.put, between.get, obj)
-    return rivals
 
 
 @bench.scenario
@@ -123,9 +115,8 @@ def small_objects() -> None:
     count = bench.scaled(20_000, 1_000)
     for name, obj in {**SMALL, **PICKLED}.items():
         sides = {side: _side(trip, count) for side, trip in _rivals(obj).items()}
-        against = "interpreters.Queue" if create_queue is not None else "pickle alone"
-        reach = 0.5 if create_queue is not None and name in SMALL else None
-        bench.compare(f"send + recv, {name}", sides, against=against, reach=reach)
+        reach = 0.5 if name in SMALL else None
+        bench.compare(f"send + recv, {name}", sides, against="interpreters, Queue", reach=reach)
         bench.record(f"seconds for one, {name}", "memchannel", sides["memchannel"](), reach=1e-5)
 
 
@@ -160,20 +151,20 @@ def _over_channel() -> tuple[Any, str]:
 
 
 def _over_queue() -> tuple[Any, str]:
-    assert create_queue is not None
-    between = create_queue()
-    return between.put, f"from concurrent.interpreters import Queue\nget = Queue({between.id}).get"
+    standard = standard_interpreters()
+    between = standard.create_queue()
+    return between.put, f"from {standard.__name__} import Queue\nget = Queue({between.id}).get"
 
 
 @bench.scenario
 def to_another_interpreter() -> None:
     """Send small objects to another interpreter, which receives them in a loop."""
     count = bench.scaled(50_000, 5_000)
-    sides = {"memchannel": _between(_over_channel, SMALL["dict"], count)}
-    if create_queue is not None:
-        sides["interpreters.Queue"] = _between(_over_queue, SMALL["dict"], count)
-    against = "interpreters.Queue" if create_queue is not None else None
-    bench.compare("a dict, to another interpreter", sides, against=against, reach=0.5 if against else None)
+    sides = {
+        "memchannel": _between(_over_channel, SMALL["dict"], count),
+        "interpreters, Queue": _between(_over_queue, SMALL["dict"], count // 100),
+    }
+    bench.compare("a dict, to another interpreter", sides, against="interpreters, Queue", reach=0.5)
 
 
 @bench.scenario
@@ -250,7 +241,3 @@ def text() -> None:
                 "str": _finding(letters, wanted),
             }
             bench.compare(f"find {name} that is not there", sides, against="str", reach=None)
-
-
-if __name__ == "__main__":
-    bench.main()

@@ -46,3 +46,8 @@ def of_shared_memory(function: Any, name: str, shape: tuple[int, ...], start: in
     import numpy as np
 
     return function(np.ndarray(shape, "f8", _attached(name).buf)[start:stop])
+
+
+def of_rows(array: NDArray[Any], function: Any, start: int, stop: int) -> Any:
+    """Apply a function to rows of an array."""
+    return function(array[start:stop])

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from harness import Benchmark, per_operation
-from workload import roughness
 
 import memchannel
+from memchannel.bench._harness import Benchmark, per_operation
+from memchannel.bench._workload import roughness
 
 WORKERS = 2
 BLOCKS = 16

@@ -8,14 +8,14 @@ default they fork on older Pythons, which is no good beside live interpreters.
 from __future__ import annotations
 
 import concurrent.futures
-import sys
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, as_completed
 
-from harness import Benchmark, in_own_process, per_operation
-
 from memchannel import InterpreterPool
+from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._processes import companion, in_own_process
 
 bench = Benchmark("executors", __doc__)
 
@@ -81,38 +81,47 @@ def warm(pool: Executor) -> Executor:
     return pool
 
 
-def processes(load: str, count: int) -> float:
+@contextlib.contextmanager
+def processes(load: str, count: int) -> Iterator[Side]:
     """Measure `ProcessPoolExecutor`; runs in a process of its own."""
     with concurrent.futures.ProcessPoolExecutor(WORKERS) as pool:
-        return LOADS[load](warm(pool), count)
+        warm(pool)
+        yield lambda: LOADS[load](pool, count)
+
+
+@contextlib.contextmanager
+def loky(load: str, count: int) -> Iterator[Side]:
+    """Measure loky; runs in a process of its own."""
+    import loky
+
+    with loky.get_reusable_executor(max_workers=WORKERS) as pool:
+        warm(pool)
+        yield lambda: LOADS[load](pool, count)
+
+
+def standard_pool() -> Executor:
+    """Make an `InterpreterPoolExecutor`, of Python 3.14."""
+    pool: Executor = getattr(concurrent.futures, "InterpreterPoolExecutor")(WORKERS)  # noqa: B009
+    return warm(pool)
 
 
 def _overhead(load: str, count: int, reach: float) -> None:
-    with InterpreterPool(WORKERS) as ours, concurrent.futures.ThreadPoolExecutor(WORKERS) as threads:
-        warm(ours)
-        warm(threads)
-        sides: dict[str, Callable[[], float]] = {
-            "InterpreterPool": lambda: LOADS[load](ours, count),
-            "ThreadPoolExecutor": lambda: LOADS[load](threads, count),
-            "ProcessPoolExecutor": lambda: float(in_own_process(processes, load, max(count // 10, 10))),
+    few = max(count // 10, 10)
+    with contextlib.ExitStack() as stack:
+        ours = warm(stack.enter_context(InterpreterPool(WORKERS)))
+        threads = warm(stack.enter_context(concurrent.futures.ThreadPoolExecutor(WORKERS)))
+        sides: dict[str, Side] = {
+            "memchannel": lambda: LOADS[load](ours, count),
+            "threads": lambda: LOADS[load](threads, count),
         }
-        if sys.version_info >= (3, 14):
-            with concurrent.futures.InterpreterPoolExecutor(WORKERS) as standard:
-                warm(standard)
-                few = max(count // 10, 10)
-                sides["InterpreterPoolExecutor"] = lambda: LOADS[load](standard, few)
-                _compare(load, sides, reach)
-        else:
-            _compare(load, sides, reach)
-
-
-def _compare(load: str, sides: dict[str, Callable[[], float]], reach: float) -> None:
-    figures = bench.compare(load, sides, against="ThreadPoolExecutor", reach=reach)
-    ours = figures["InterpreterPool"].median
-    for peer in ("ProcessPoolExecutor", "InterpreterPoolExecutor"):
-        if peer in figures:
-            share = ours / figures[peer].median
-            bench.record(f"{load}: share of {peer}", "InterpreterPool", share, "x", reach=1 / 3)
+        bench.enter(stack, sides, "processes", lambda: companion(processes, load, few))
+        bench.enter(stack, sides, "loky", lambda: companion(loky, load, few))
+        if bench.wants("InterpreterPoolExecutor"):
+            standard = stack.enter_context(standard_pool())
+            sides["InterpreterPoolExecutor"] = lambda: LOADS[load](standard, few)
+        figures = bench.compare(load, sides, against="threads", reach=reach)
+        for peer in ("processes", "InterpreterPoolExecutor"):
+            bench.record_share(load, figures, "memchannel", peer, 1 / 3)
 
 
 @bench.scenario
@@ -148,39 +157,35 @@ def pauses() -> None:
 # ---- starting
 
 
+KINDS: dict[str, Callable[[int], Executor]] = {
+    "memchannel": InterpreterPool,
+    "threads": concurrent.futures.ThreadPoolExecutor,
+    "processes": concurrent.futures.ProcessPoolExecutor,
+    "InterpreterPoolExecutor": lambda _: standard_pool(),
+}
+
+
 def first_result_of(kind: str) -> float:
     """Return the seconds from making the executor to its first result; runs in a process of its own."""
     begin = time.perf_counter()
-    if kind == "InterpreterPool":
-        pool: Executor = InterpreterPool(WORKERS)
-    else:
-        pool = getattr(concurrent.futures, kind)(WORKERS)
-    pool.submit(int).result()
-    seconds = time.perf_counter() - begin
-    pool.shutdown()
-    return seconds
+    with KINDS[kind](WORKERS) as pool:
+        pool.submit(int).result()
+        return time.perf_counter() - begin
 
 
 def parked_first_result() -> float:
     """Do the same with the workers of an earlier pool."""
     with InterpreterPool(WORKERS) as pool:
         warm(pool)
-    return first_result_of("InterpreterPool")
+    return first_result_of("memchannel")
 
 
 @bench.scenario
 def first_result() -> None:
     """Measure how soon the first result is there."""
-    kinds = ["InterpreterPool", "ThreadPoolExecutor", "ProcessPoolExecutor"]
-    if sys.version_info >= (3, 14):
-        kinds.append("InterpreterPoolExecutor")
-    sides: dict[str, Callable[[], float]] = {
+    sides: dict[str, Side] = {
         kind: lambda kind=kind: float(in_own_process(first_result_of, kind))  # type: ignore[misc]
-        for kind in kinds
+        for kind in KINDS
     }
-    sides["InterpreterPool, parked"] = lambda: float(in_own_process(parked_first_result))
-    bench.compare("first result", sides, against="ProcessPoolExecutor")
-
-
-if __name__ == "__main__":
-    bench.main()
+    sides["memchannel, parked"] = lambda: float(in_own_process(parked_first_result))
+    bench.compare("first result", sides, against="processes")

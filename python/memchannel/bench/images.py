@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 import statistics
 import time
@@ -11,9 +10,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from harness import Benchmark, in_own_process
-
 from memchannel import interpreters
+from memchannel.bench._harness import Benchmark
+from memchannel.bench._machine import private_memory
+from memchannel.bench._processes import in_own_process
 
 bench = Benchmark("images", __doc__)
 
@@ -72,10 +72,8 @@ def further_import(modules: str) -> dict[str, float]:
 
 def memory() -> tuple[int, int]:
     """Return the private memory of this process in bytes, and its mappings."""
-    with Path("/proc/self/smaps_rollup").open(encoding="ascii") as lines:
-        private = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
     with Path("/proc/self/maps").open(encoding="utf-8") as lines:
-        return private * 1024, sum(1 for _ in lines)
+        return private_memory(), sum(1 for _ in lines)
 
 
 def cost_of_many(count: int, modules: str) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def cost_of_many(count: int, modules: str) -> dict[str, Any]:
 def imports() -> None:
     """Import in a second interpreter, and in a process of its own."""
     for name, modules in PACKAGES.items():
-        sides = {"second interpreter": further_import, "plain process": plain_import}
+        sides = {"second interpreter": further_import, "serial, plain process": plain_import}
         samples: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(bench.repeats):
             for side in random.sample(list(sides), len(sides)):
@@ -110,7 +108,7 @@ def imports() -> None:
             bench.compare(
                 f"import {name}, {what}",
                 {side: map(itemgetter(what), samples[side]).__next__ for side in sides},
-                against="plain process",
+                against="serial, plain process",
                 reach=1.2,
             )
         for side in sides:
@@ -131,8 +129,3 @@ def many() -> None:
         bench.record(title, "private memory of each", cost["bytes"] / 2**20, "MiB")
         bench.record(title, "mappings of each", cost["mappings"], "")
         bench.record(title, "creation and import", cost["seconds"])
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    bench.main()

@@ -1,74 +1,33 @@
 """Locks: what one costs alone, how soon it changes hands, and whether anybody starves.
 
 The other side of a hand-over is an interpreter of its own for memchannel, a thread for `threading.Lock`, and
-a thread of the same core without Python for the bare figure (tests/core/bench_primitives.cpp, built for the
-occasion).
+a thread of the same core without Python for the floor (tests/core/bench_primitives.cpp, built when needed).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
+import multiprocessing
 import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from harness import Benchmark, per_operation
-
-from memchannel import Barrier, Channel, Counter, Event, Lock, RLock, Semaphore, interpreters
+from memchannel import Barrier, Channel, Counter, Event, Lock, RLock, Semaphore
+from memchannel.bench._beside import beside
+from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._machine import core_program
+from memchannel.bench._processes import companion
 
 bench = Benchmark("primitives", __doc__)
-
-CHECKOUT = Path(__file__).parent.parent
-
-
-@functools.cache
-def bare_program() -> Path:
-    """Build the core's own benchmark, without Python, as it is built for users."""
-    build = CHECKOUT / "build" / "bench"
-    options = ["-DCMAKE_BUILD_TYPE=Release", "-DMEMCHANNEL_PYTHON=OFF", "-DMEMCHANNEL_TESTS=ON"]
-    configure = ["cmake", "-S", str(CHECKOUT), "-B", str(build), "-Wno-dev", "--log-level=WARNING", *options]
-    make = ["cmake", "--build", str(build), "--target", "bench_primitives"]
-    for command in (configure, make):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return build / "bench_primitives"
 
 
 def bare(what: str, amount: float, *more: int) -> float:
     """Measure the core without Python."""
-    command = [str(bare_program()), what, str(amount), *map(str, more)]
+    command = [str(core_program()), what, str(amount), *map(str, more)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-@contextlib.contextmanager
-def others(members: int, source: str, **shared: Any) -> Iterator[None]:
-    """Run a program in some interpreters beside us, each with its number as `number`."""
-    made = [interpreters.create(packages=None) for _ in range(members)]
-    threads = [
-        threading.Thread(
-            target=lambda other, number: interpreters.run(
-                other, source, shared={**shared, "number": number}
-            ).check(),
-            args=(other, number),
-        )
-        for number, other in enumerate(made)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.join()
-        for other in made:
-            interpreters.close(other, timeout=60)
 
 
 # ---- alone
@@ -105,11 +64,12 @@ def uncontended() -> None:
     ]
     for name, ours, theirs in pairs:
         for how in (acquire_and_release, with_statement):
-            sides = {"memchannel": lambda: how(ours, count), "threading": lambda: how(theirs, count)}  # noqa: B023
+            sides = {"memchannel": lambda: how(ours, count), "threads": lambda: how(theirs, count)}  # noqa: B023
             reach = 2.0 if name == "Lock" else None
             title = f"{name}, {how.__name__.replace('_', ' ')}"
-            bench.compare(title, sides, against="threading", reach=reach)
-    bench.compare("Lock without Python", {"core": lambda: bare("contended", 0.2)})
+            bench.compare(title, sides, against="threads", reach=reach)
+    if bench.wants("core"):
+        bench.compare("Lock without Python", {"core": lambda: bare("contended", 0.2)})
 
 
 # ---- hand-over
@@ -146,6 +106,26 @@ def thread_handoff(count: int) -> float:
     return seconds
 
 
+def _echo_lock(there: Any, back: Any) -> None:
+    while True:
+        there.acquire()
+        back.release()
+
+
+@contextlib.contextmanager
+def process_handoff(count: int) -> Iterator[Side]:
+    """Measure multiprocessing.Lock between two processes; runs in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    there, back = context.Lock(), context.Lock()
+    there.acquire()
+    back.acquire()
+    process = context.Process(target=_echo_lock, args=(there, back), daemon=True)
+    process.start()
+    yield lambda: round_trips(there, back, count)
+    process.kill()
+    process.join()
+
+
 @bench.scenario
 def handoff() -> None:
     """Two interpreters wake each other in turn."""
@@ -154,13 +134,15 @@ def handoff() -> None:
     there.acquire()
     back.acquire()
     shared = {"there": there, "back": back, "count": count, "rounds": bench.repeats}
-    with others(1, ECHO, **shared):
-        sides = {
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(beside(ECHO, **shared))
+        sides: dict[str, Side] = {
             "two interpreters": lambda: round_trips(there, back, count),
-            "bare C++": lambda: bare("handoff", count),
-            "threading, two threads": lambda: thread_handoff(count // 10),
+            "core": lambda: bare("handoff", count),
+            "threads, Lock": lambda: thread_handoff(count // 10),
         }
-        bench.compare("hand-over of a Lock", sides, against="bare C++", reach=2.0)
+        bench.enter(stack, sides, "processes, Lock", lambda: companion(process_handoff, count // 10))
+        bench.compare("hand-over of a Lock", sides, against="core", reach=2.0)
 
 
 # ---- many
@@ -182,7 +164,7 @@ done.send(take(lock, stop))
 def interpreters_take(takers: int, seconds: float) -> float:
     """Let interpreters take one lock in a loop for some time; returns the seconds of one turn."""
     lock, stop, done, start = Lock(), Event(), Channel[int](), Barrier(takers + 1)
-    with others(takers, TAKE, lock=lock, stop=stop, done=done, start=start):
+    with beside(*[TAKE] * takers, lock=lock, stop=stop, done=done, start=start):
         start.wait()
         begin = time.monotonic()
         time.sleep(seconds)
@@ -199,9 +181,9 @@ def contended() -> None:
     for takers in (1, 2, 4):
         sides = {
             "interpreters": lambda: interpreters_take(takers, seconds),  # noqa: B023
-            "bare C++": lambda: bare("contended", seconds, takers),  # noqa: B023
+            "core": lambda: bare("contended", seconds, takers),  # noqa: B023
         }
-        bench.compare(f"{takers} takers of one Lock", sides, against="bare C++")
+        bench.compare(f"{takers} takers of one Lock", sides, against="core")
 
 
 # ---- fairness
@@ -237,7 +219,7 @@ def fairness() -> None:
                 lock, stop, waits = Lock(), Event(), Channel[float]()
                 turns, start = [Counter() for _ in range(takers)], Barrier(takers + 1)
                 shared = {"lock": lock, "stop": stop, "turns": turns, "waits": waits, "start": start}
-                with others(takers, SHARE, hold=hold, **shared):
+                with beside(*[SHARE] * takers, hold=hold, **shared):
                     start.wait()
                     time.sleep(seconds)
                     stop.set()
@@ -248,8 +230,3 @@ def fairness() -> None:
             title = f"{takers} takers, lock held {hold * 1e6:.0f} us"
             bench.record(title, "least share / greatest", statistics.median(shares), "", turns=total)
             bench.record(title, "longest wait", max(longest))
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    bench.main()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
-from harness import Benchmark, in_own_process
 
 from memchannel import InterpreterPool, interpreters
+from memchannel.bench._harness import Benchmark
+from memchannel.bench._machine import resident
+from memchannel.bench._processes import in_own_process
 
 bench = Benchmark("many_pools", __doc__)
 
@@ -26,12 +27,10 @@ def total(block: np.ndarray) -> float:
 
 def held() -> dict[str, int]:
     """Count what the process holds now."""
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
     with open("/proc/self/maps") as file:
         mappings = sum(1 for _ in file)
     return {
-        "RSS, MB": pages * resource.getpagesize() // 1_000_000,
+        "RSS, MB": resident() // 1_000_000,
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
         "mappings": mappings,
@@ -41,7 +40,7 @@ def held() -> dict[str, int]:
 
 POOLS: dict[str, Callable[[], Executor]] = {
     "InterpreterPool": lambda: InterpreterPool(2),
-    "ThreadPoolExecutor": lambda: ThreadPoolExecutor(2),
+    "threads, ThreadPoolExecutor": lambda: ThreadPoolExecutor(2),
 }
 
 
@@ -69,18 +68,13 @@ def growth(kind: str, count: int) -> list[tuple[int, float, dict[str, int]]]:
 
 @bench.scenario
 def many_pools() -> None:
-    """Print the curve, and what the second half of the pools added to the first."""
+    """Note the curve, and what the second half of the pools added to the first."""
     count = bench.scaled(500, 20)
     for kind in POOLS:
         curve = in_own_process(growth, kind, count)
         for number, seconds, what in curve:
-            print(f"{kind:<20} {number:>5} pools {1e3 * seconds:>8.2f} ms each  {what}", flush=True)
+            bench.record("a pool", kind, seconds, at=number, **what)
         middle = next(what for number, _, what in curve if number >= count // 2)
         for name, value in curve[-1][2].items():
             grown = value / middle[name]
             bench.record(f"{name} after {count} pools / {count // 2}", kind, grown, "x", reach=1.02)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    bench.main()

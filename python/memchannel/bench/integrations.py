@@ -20,7 +20,6 @@ import dask.array as da
 import joblib
 import numpy as np
 from distributed import Client, LocalCluster
-from harness import Benchmark
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
@@ -29,6 +28,7 @@ from sklearn.svm import SVC
 
 import memchannel
 import memchannel.integrations.joblib
+from memchannel.bench._harness import Benchmark
 from memchannel.integrations.dask import InterpreterWorkers
 
 WORKERS = 2

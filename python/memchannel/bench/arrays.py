@@ -1,4 +1,4 @@
-"""Arrays: send and receive of an ndarray against np.asarray(memoryview), from 1 KB to 8 GB.
+"""Arrays: sending and receiving an ndarray against np.asarray(memoryview), from 1 KB to 8 GB.
 
 All in one thread of one interpreter, without waiting: what is measured is the hand-over itself. No page of
 the large arrays is ever touched, so that they fit any machine.
@@ -6,16 +6,19 @@ the large arrays is ever touched, so that they fit any machine.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import mmap
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import shared_memory
 from typing import Any
 
 import numpy as np
-from harness import Benchmark, per_operation
 
 import memchannel
+from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._processes import companion
 
 bench = Benchmark("arrays", __doc__)
 
@@ -79,11 +82,12 @@ def sizes() -> None:
             f"send + recv, {name}",
             {
                 "memchannel": _side(handing_over(array), count),
-                "np.asarray(memoryview)": _side(asarray_of(array), count),
-                "pickle 5, out of band": _side(out_of_band(array), count),
+                "memoryview, np.asarray": _side(asarray_of(array), count),
+                "pickle, out of band": _side(out_of_band(array), count),
             },
-            against="np.asarray(memoryview)",
+            against="memoryview, np.asarray",
             reach=2.5,
+            at=array.nbytes,
         )
     sides = {name: _side(handing_over(array), count) for name, array in reversed(arrays.items())}
     bench.compare("8 GB against 1 KB", sides, against="1 KB", reach=1.1)
@@ -104,12 +108,78 @@ def shared_memory_and_rebuild() -> None:
     try:
         sides = {
             "memchannel": _side(handing_over(untouched(2**20)), count),
-            "shared_memory": _side(rebuild, count),
+            "processes, shared_memory": _side(rebuild, count),
         }
-        bench.compare("against shared_memory, 1 MB", sides, against="shared_memory")
+        bench.compare("against shared_memory, 1 MB", sides, against="processes, shared_memory", reach=1)
     finally:
         segment.close()
         segment.unlink()
+
+
+@contextlib.contextmanager
+def ray_store(size: int, count: int) -> Iterator[Side]:
+    """Put an array into Ray's store and get it, without a copy on that side; in a process of its own."""
+    import ray
+
+    ray.init(
+        num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=max(2**28, 8 * size)
+    )
+    array = np.arange(size // 8, dtype="f8")
+    if not np.array_equal(ray.get(ray.put(array)), array):
+        raise RuntimeError("Ray gave another array")
+    yield lambda: per_operation(lambda: ray.get(ray.put(array)), count)
+    ray.shutdown()
+
+
+@contextlib.contextmanager
+def iceoryx2_slice(size: int, count: int) -> Iterator[Side]:
+    """Loan a slice, fill it, send and receive it, without a copy on that side; in a process of its own."""
+    import ctypes
+    import os
+
+    import iceoryx2
+
+    iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
+    node = iceoryx2.NodeBuilder.new().create(iceoryx2.ServiceType.Ipc)
+    name = iceoryx2.ServiceName.new(f"memchannel-bench-{os.getpid()}")
+    kind = iceoryx2.Slice[ctypes.c_double]
+    service = node.service_builder(name).publish_subscribe(kind).open_or_create()
+    publisher = service.publisher_builder().initial_max_slice_len(size // 8).create()
+    subscriber = service.subscriber_builder().create()
+    array = np.arange(size // 8, dtype="f8")
+
+    def trip() -> Any:
+        sample = publisher.loan_slice_uninit(size // 8)
+        ctypes.memmove(sample.payload_ptr, array.ctypes.data, size)
+        sample.assume_init().send()
+        return subscriber.receive()
+
+    received = trip()
+    if not np.array_equal(np.frombuffer(received.payload().as_memory_view()), array):
+        raise RuntimeError("iceoryx2 gave another array")
+    del received
+    yield lambda: per_operation(trip, count)
+
+
+STORES = {"ray, put and get": ray_store, "iceoryx2, loan and receive": iceoryx2_slice}
+
+
+@bench.scenario
+def stores() -> None:
+    """Compare with stores in shared memory: an array is copied there, and read without a copy."""
+    for name in ("1 KB", "1 MB") if bench.quick else ("1 KB", "1 MB", "64 MB"):
+        size = SIZES.get(name, 2**26)
+        count = max(2**22 // size, 3) if not bench.quick else 3
+        with contextlib.ExitStack() as stack:
+            ours = _side(handing_over(np.arange(size // 8, dtype="f8")), max(count, 300))
+            sides = {"memchannel": ours}
+            for side, store in {
+                "ray, put and get": ray_store,
+                "iceoryx2, loan and receive": iceoryx2_slice,
+            }.items():
+                start = functools.partial(companion, store, size, min(count, 1000))
+                bench.enter(stack, sides, side, start)
+            bench.compare(f"to a reader, {name}", sides)
 
 
 @bench.scenario
@@ -128,7 +198,3 @@ def kinds() -> None:
         "masked": handing_over(np.ma.MaskedArray(base, base == 1)),
     }
     bench.compare("kinds", {name: _side(one, count) for name, one in sides.items()}, against="plain")
-
-
-if __name__ == "__main__":
-    bench.main()

@@ -1,0 +1,213 @@
+"""Many producers and many consumers on one queue: messages a second as the ends grow to 64.
+
+The ends are interpreters of their own for memchannel and the standard library's queues, threads for
+queue.SimpleQueue, and processes for multiprocessing.Queue, which live beside a process of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from memchannel import Channel
+from memchannel.bench._beside import beside
+from memchannel.bench._harness import Benchmark, Side
+from memchannel.bench._machine import resident
+from memchannel.bench._peers import standard_interpreters
+from memchannel.bench._processes import companion
+from memchannel.bench._producing import consume, produce
+
+bench = Benchmark("ends", __doc__)
+
+SOURCE = "from memchannel.bench._producing import {0}\n{0}({1}.{get}, tasks.{2}, done.{put})"
+
+
+@dataclass(frozen=True)
+class Queues:
+    """What one side uses: for the numbers, the shares of producers, the starts of consumers, the outcomes."""
+
+    tasks: Any
+    shares: Any
+    starts: Any
+    done: Any
+
+    @classmethod
+    def made(cls, make: Callable[[], Any]) -> Queues:
+        """Make four of a kind."""
+        return cls(make(), make(), make(), make())
+
+
+def sources(producers: int, consumers: int, get: str, put: str) -> list[str]:
+    """Write the programs of interpreters, with the names of the queues' methods."""
+    producer = SOURCE.format("produce", "shares", put, get=get, put=put)
+    consumer = SOURCE.format("consume", "starts", get, get=get, put=put)
+    return [producer] * producers + [consumer] * consumers
+
+
+def round_of(queues: Queues, ends: tuple[int, int], messages: int, get: str, put: str) -> float:
+    """Send so many numbers through; returns the seconds of each.
+
+    Raises
+    ------
+    RuntimeError
+        A number is missing, or came twice.
+    """
+    producers, consumers = ends
+    edges = [messages * index // producers for index in range(producers + 1)]
+    begin = time.perf_counter()
+    for _ in range(consumers):
+        getattr(queues.starts, put)(True)
+    for share in itertools.pairwise(edges):
+        getattr(queues.shares, put)(share)
+    outcome = getattr(queues.done, get)
+    for _ in range(producers):
+        outcome()
+    for _ in range(consumers):
+        getattr(queues.tasks, put)(None)
+    total = sum(outcome() for _ in range(consumers))
+    took = time.perf_counter() - begin
+    if total != messages * (messages - 1) // 2:
+        raise RuntimeError(f"{messages} numbers add up to {total}")
+    return took / messages
+
+
+def stop(queues: Queues, ends: tuple[int, int], put: str) -> None:
+    """Let the ends end."""
+    for one, count in zip((queues.shares, queues.starts), ends, strict=True):
+        for _ in range(count):
+            getattr(one, put)(None)
+
+
+@contextlib.contextmanager
+def of_memchannel(ends: tuple[int, int], messages: int) -> Iterator[Side]:
+    """Have interpreters at both ends of a channel."""
+    queues = Queues.made(Channel[Any])
+    with beside(*sources(*ends, "recv", "send"), **vars(queues)):
+        step = functools.partial(round_of, queues, ends, messages, "recv", "send")
+        step()  # they are there
+        try:
+            yield step
+        finally:
+            stop(queues, ends, "send")
+
+
+@contextlib.contextmanager
+def of_interpreters(ends: tuple[int, int], messages: int) -> Iterator[Side]:
+    """Have interpreters at both ends of the standard library's queue."""
+    standard = standard_interpreters()
+    queues = Queues.made(standard.create_queue)
+    others, threads = [], []
+    for source in sources(*ends, "get", "put"):
+        others.append(standard.create())
+        others[-1].prepare_main(**vars(queues))
+        threads.append(threading.Thread(target=others[-1].exec, args=(source,)))
+        threads[-1].start()
+    step = functools.partial(round_of, queues, ends, messages, "get", "put")
+    step()
+    try:
+        yield step
+    finally:
+        stop(queues, ends, "put")
+        for thread in threads:
+            thread.join()
+        for other in others:
+            other.close()
+
+
+def _started(make: Callable[..., Any], queues: Queues, ends: tuple[int, int]) -> list[Any]:
+    producers = [make(target=work, args=("produce", queues)) for _ in range(ends[0])]
+    consumers = [make(target=work, args=("consume", queues)) for _ in range(ends[1])]
+    for one in producers + consumers:
+        one.start()
+    return producers + consumers
+
+
+def work(what: str, queues: Queues) -> None:
+    """Be an end of queues of the standard library."""
+    if what == "produce":
+        produce(queues.shares.get, queues.tasks.put, queues.done.put)
+    else:
+        consume(queues.starts.get, queues.tasks.get, queues.done.put)
+
+
+@contextlib.contextmanager
+def of_threads(ends: tuple[int, int], messages: int) -> Iterator[Side]:
+    """Have threads at both ends of a SimpleQueue."""
+    queues = Queues.made(queue.SimpleQueue)
+    threads = _started(threading.Thread, queues, ends)
+    try:
+        yield functools.partial(round_of, queues, ends, messages, "get", "put")
+    finally:
+        stop(queues, ends, "put")
+        for thread in threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def of_processes(producers: int, consumers: int, messages: int) -> Iterator[Side]:
+    """Have processes at both ends of a multiprocessing.Queue; runs in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    ends, queues = (producers, consumers), Queues.made(context.Queue)
+    processes = _started(context.Process, queues, ends)
+    yield functools.partial(round_of, queues, ends, messages, "get", "put")
+    stop(queues, ends, "put")
+    for process in processes:
+        process.join()
+
+
+def _compared(stack: contextlib.ExitStack, ends: tuple[int, int], messages: int) -> dict[str, Side]:
+    few = max(messages // 10, 100)
+    sides = {"memchannel": stack.enter_context(of_memchannel(ends, messages))}
+    bench.enter(stack, sides, "processes, Queue", lambda: companion(of_processes, *ends, few))
+    bench.enter(stack, sides, "threads, SimpleQueue", lambda: of_threads(ends, few))
+    return sides
+
+
+@bench.scenario
+def four_by_four() -> None:
+    """Four producers and four consumers, in interpreters."""
+    messages = bench.scaled(20_000, 2_000)
+    with contextlib.ExitStack() as stack:
+        sides = _compared(stack, (4, 4), messages)
+        bench.enter(stack, sides, "interpreters, Queue", lambda: of_interpreters((4, 4), messages // 100))
+        figures = bench.compare("4 producers, 4 consumers, a message", sides)
+        bench.record_share("a message", figures, "memchannel", "processes, Queue", 1 / 3)
+        bench.record_share("a message", figures, "memchannel", "interpreters, Queue", 1 / 3)
+
+
+@bench.scenario
+def more_ends() -> None:
+    """As many producers as consumers, up to 64 ends: the cost of a message does not collapse."""
+    messages, medians = bench.scaled(20_000, 1_000), {}
+    for each in (1, 2, 4, 8, 16, 32) if not bench.quick else (1, 2):
+        with contextlib.ExitStack() as stack:
+            sides = _compared(stack, (each, each), messages)
+            repeats = 3 if bench.form == "full" else None
+            figures = bench.compare(f"{2 * each} ends, a message", sides, at=2 * each, repeats=repeats)
+        medians[each] = figures["memchannel"].median
+    most = max(medians)
+    bench.record(
+        "the most ends against 8, or the fewest",
+        f"{2 * most} ends",
+        medians[most] / medians.get(4, medians[1]),
+        "x",
+        reach=1.5,
+    )
+
+
+@bench.scenario
+def kept() -> None:
+    """Memory that stays after messages have passed through many ends."""
+    each, messages = bench.scaled(32, 2), bench.scaled(20_000, 2_000)
+    with of_memchannel((each, each), messages) as step:
+        before = resident()
+        step()
+        bench.record(f"{2 * each} ends", "bytes kept of each message", (resident() - before) / messages, "B")

@@ -1,0 +1,127 @@
+"""How the cost of each grows: a million messages, ten thousand channels, a thousand leases on one array."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable
+
+import memchannel
+from memchannel import Channel, MemChannel
+from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._machine import resident
+from memchannel.bench._processes import in_own_process
+
+bench = Benchmark("growth", __doc__)
+
+
+def growth(step: Callable[[], object], count: int) -> dict[str, float]:
+    """Repeat a step that leaves something behind: its cost in chunks, and its memory.
+
+    The medians of the first and the last tenth of the chunks are compared, which a busy moment of the machine
+    does not reach. Runs in a process of its own, where no memory was freed before that would be used again.
+    """
+    per_operation(step, 1000)
+    memory, chunks = [resident()], []
+    for _ in range(2):
+        chunks += [per_operation(step, 100) for _ in range(count // 200)]
+        memory.append(resident())
+    tenth = len(chunks) // 10
+    first, last = statistics.median(chunks[:tenth]), statistics.median(chunks[-tenth:])
+    return {
+        "bytes of each": (memory[2] - memory[0]) / count,
+        "bytes, last half / first": (memory[2] - memory[1]) / (memory[1] - memory[0]),
+        "each of the last tenth": last,
+        "against the first tenth": last / first,
+    }
+
+
+def record_growth(name: str, figures: dict[str, float]) -> None:
+    """Note what `growth` measured; ratios are to stay near 1."""
+    for side, value in figures.items():
+        ratio = side.startswith(("against", "bytes, "))
+        unit = "x" if ratio else "B" if side.startswith("bytes") else "s"
+        bench.record(name, side, value, unit, reach=1.3 if ratio else None)
+
+
+def messages_growth(count: int) -> dict[str, float]:
+    """Queue messages on one channel, then receive them; runs in a process of its own."""
+    channel, data = MemChannel(), b"spam"
+    figures = growth(lambda: channel.send(data), count)
+    chunks = [per_operation(lambda: channel.recv().release(), 100) for _ in range(count // 100)]
+    return figures | {"receiving each": statistics.median(chunks)}
+
+
+@bench.scenario
+def many_messages() -> None:
+    """Queue a million messages: cost and memory of each, in and out."""
+    count = bench.scaled(1_000_000, 100_000)
+    record_growth(f"{count:,} queued messages", in_own_process(messages_growth, count))
+
+
+def channels_growth(count: int) -> dict[str, float]:
+    """Make channels and use each of them; runs in a process of its own."""
+    made: list[Channel[int]] = []
+
+    def step() -> None:
+        channel = Channel[int]()
+        channel.send(1)
+        channel.recv()
+        made.append(channel)
+
+    return growth(step, count)
+
+
+@bench.scenario
+def many_channels() -> None:
+    """Make ten thousand channels and use each of them."""
+    count = bench.scaled(10_000, 4000)
+    record_growth(f"{count:,} channels", in_own_process(channels_growth, count))
+
+
+def leases_growth(count: int) -> dict[str, float]:
+    """Send one array again and again, and keep all that is received; runs in a process of its own."""
+    import numpy as np
+
+    channel, array, kept = memchannel.ArrayChannel(), np.zeros(100_000), []
+
+    def step() -> None:
+        channel.send(array)
+        kept.append(channel.recv())
+
+    figures = growth(step, count)
+    if memchannel.stats().live < count or not all(np.shares_memory(one, array) for one in kept[::100]):
+        raise RuntimeError("the arrays received are not the one sent")
+
+    def drop() -> None:
+        kept.pop()
+
+    chunks = [per_operation(drop, 100) for _ in range(count // 100)]
+    return figures | {"dropping each": statistics.median(chunks)}
+
+
+@bench.scenario
+def many_leases() -> None:
+    """Keep one array received a thousand times, and ten thousand times."""
+    for count in (1000, bench.scaled(10_000, 2000)):
+        record_growth(f"{count:,} leases on one array", in_own_process(leases_growth, count))
+
+
+@bench.scenario
+def curve() -> None:
+    """Send and receive a message beside those that are queued already."""
+    for count in bench.steps(1000, 1_000_000, 10_000):
+        channel = MemChannel()
+        channel.send_many(b"spam" for _ in range(count))
+        sides: dict[str, Side] = {"memchannel": functools.partial(per_operation, _passing(channel), 1000)}
+        bench.compare("a message beside those queued", sides, at=count)
+
+
+def _passing(channel: MemChannel) -> Callable[[], None]:
+    send, recv = channel.send, channel.recv
+
+    def trip() -> None:
+        send(b"spam")
+        recv().release()
+
+    return trip

@@ -1,0 +1,196 @@
+"""Starting: interpreters with NumPy and workers of pools, against processes; time and private memory.
+
+Every sample is taken in a process of its own, which has imported NumPy once: the files are in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import Any
+
+from memchannel import InterpreterPool, interpreters
+from memchannel.bench._harness import Benchmark, Side
+from memchannel.bench._machine import private_memory
+from memchannel.bench._processes import in_own_process
+
+bench = Benchmark("startup", __doc__)
+
+WARM_UP = 0.05  # seconds that a task holds its worker, so that each worker gets one
+
+
+def first_sum(array_length: int = 10) -> float:
+    """Import NumPy and use it: what is waited for."""
+    import numpy as np
+
+    return float(np.arange(array_length).sum())
+
+
+def until_sum(reuse: bool) -> tuple[float, float]:
+    """Make an interpreter and let it use NumPy; returns the seconds, and the private memory that it took."""
+    before, begin = private_memory(), time.perf_counter()
+    interpreter = interpreters.create(packages=("numpy",), reuse=reuse)
+    result = interpreters.run(interpreter, first_sum).check().value
+    seconds = time.perf_counter() - begin
+    grown = private_memory() - before
+    _check(result)
+    interpreters.close(interpreter)
+    return seconds, grown
+
+
+def _check(result: float) -> None:
+    if result != 45:
+        raise RuntimeError(f"the numbers below 10 add up to {result}")
+
+
+def of_interpreter(which: str) -> tuple[float, float]:
+    """Measure the first interpreter of a process, the second, or one that was parked."""
+    first_sum()
+    if which == "first":
+        return until_sum(reuse=False)
+    until_sum(reuse=which == "parked")
+    return until_sum(reuse=which == "parked")
+
+
+def _send_sum(end: Any) -> None:
+    end.send(first_sum())
+    end.recv()
+
+
+def of_process(method: str) -> tuple[float, float]:
+    """Start a process that uses NumPy; the second one, so that a fork server is there already."""
+    first_sum()
+    context = multiprocessing.get_context(method)
+    taken = (0.0, 0.0)
+    for _ in range(2):
+        here, there = context.Pipe()
+        begin = time.perf_counter()
+        process = context.Process(target=_send_sum, args=(there,))  # type: ignore[attr-defined]
+        process.start()
+        result = here.recv()
+        seconds = time.perf_counter() - begin
+        taken = (seconds, float(private_memory(process.pid)))
+        here.send(None)
+        process.join()
+        _check(result)
+    return taken
+
+
+def of_loky(_: str) -> tuple[float, float]:
+    """Start a worker of loky and let it use NumPy."""
+    import os
+
+    import loky
+
+    first_sum()
+    begin = time.perf_counter()
+    pool = loky.get_reusable_executor(max_workers=1)
+    result = pool.submit(first_sum).result()
+    seconds = time.perf_counter() - begin
+    memory = private_memory(pool.submit(os.getpid).result())
+    pool.shutdown()
+    _check(result)
+    return seconds, float(memory)
+
+
+STARTS: dict[str, tuple[Callable[[str], tuple[float, float]], str]] = {
+    "memchannel, second": (of_interpreter, "second"),
+    "memchannel, first": (of_interpreter, "first"),
+    "memchannel, parked": (of_interpreter, "parked"),
+    "processes, spawn": (of_process, "spawn"),
+    "processes, forkserver": (of_process, "forkserver"),
+    "loky": (of_loky, ""),
+}
+
+
+@bench.scenario
+def one() -> None:
+    """One interpreter with NumPy, against one process."""
+    memory: dict[str, list[float]] = {}
+
+    def measure(side: str) -> float:
+        function, which = STARTS[side]
+        seconds, private = in_own_process(function, which)
+        memory.setdefault(side, []).append(private / 1e6)
+        return float(seconds)
+
+    sides = {
+        side: functools.partial(measure, side) for side in STARTS if bench.wants(side, "processes, spawn")
+    }
+    base = "processes, spawn"
+    figures = bench.compare("until NumPy is used", sides, against=base, reach=1 / 1.5)
+    parked = figures["memchannel, parked"].median
+    bench.record("until NumPy is used, parked", "memchannel, parked", parked, reach=1e-3)
+    for side, private in memory.items():
+        ours = side == "memchannel, second"
+        most = statistics.median(memory[base]) if ours else None
+        bench.record("private memory of one", side, statistics.median(private), "MB", reach=most)
+
+
+def workers_of(kind: str, workers: int) -> Executor:
+    """Make a pool."""
+    if kind == "memchannel":
+        return InterpreterPool(workers, packages=("numpy",))
+    if kind == "loky":
+        import loky
+
+        pool: Executor = loky.get_reusable_executor(max_workers=workers)
+        return pool
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def held(seconds: float) -> int:
+    """Use NumPy, keep the worker for a moment, and tell the process."""
+    import os
+
+    _check(first_sum())
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def pool_start(kind: str, workers: int) -> tuple[float, float]:
+    """Start all workers of a pool; returns the seconds, and the private memory of all that takes part."""
+    first_sum()
+    begin = time.perf_counter()
+    with workers_of(kind, workers) as pool:
+        processes = {one.result() for one in [pool.submit(held, WARM_UP) for _ in range(workers)]}
+        seconds = time.perf_counter() - begin - WARM_UP
+        import os
+
+        memory = sum(private_memory(one) for one in processes | {os.getpid()})
+    return seconds, float(memory)
+
+
+@bench.scenario
+def pool() -> None:
+    """Start a pool of two workers, against one of one."""
+    sides: dict[str, Side] = {
+        f"memchannel, {workers}": lambda workers=workers: float(
+            in_own_process(pool_start, "memchannel", workers)[0]
+        )  # type: ignore[misc]
+        for workers in (2, 1)
+    }
+    bench.compare("start of a pool", sides, against="memchannel, 1", reach=1.3)
+
+
+@bench.scenario
+def workers() -> None:
+    """Start pools of more and more workers: time, and private memory of all."""
+    kinds = [kind for kind in ("memchannel", "processes", "loky") if bench.wants(kind)]
+    for count in (1, 2, 4, 8) if not bench.quick else (1, 2):
+        memory: dict[str, float] = {}
+
+        def measure(kind: str, count: int = count, memory: dict[str, float] = memory) -> float:
+            seconds, private = in_own_process(pool_start, kind, count)
+            memory[kind] = max(memory.get(kind, 0.0), private / 1e6)
+            return float(seconds)
+
+        repeats = 3 if bench.form == "full" else None
+        sides = {kind: functools.partial(measure, kind) for kind in kinds}
+        bench.compare("start of a pool", sides, repeats=repeats, at=count)
+        for kind, private in memory.items():
+            bench.record("private memory of a pool and its process", kind, private, "MB", at=count)
