@@ -19,6 +19,7 @@ import contextlib
 import math
 import os
 import random
+import re
 import statistics
 import sys
 import time
@@ -200,7 +201,7 @@ class Benchmark:
             return True
         why = missing(peer)
         if why is not None:
-            self._note_absent(side, why)
+            self.leave_out(side, why)
             return False
         return side == base or self.peers is None or peer in self.peers
 
@@ -219,9 +220,11 @@ class Benchmark:
             sides[side] = stack.enter_context(context())
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._note_absent(side, f"does not work here: {lines[-1]}")
+            told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+            self.leave_out(side, f"does not work here: {(told or lines)[-1]}")
 
-    def _note_absent(self, side: str, why: str) -> None:
+    def leave_out(self, side: str, why: str) -> None:
+        """Note why a side is not measured."""
         if (self._scenario, side) not in self.absent:
             self.absent[self._scenario, side] = why
             self.say(f"{self._scenario:<44.44} {side:<30.30} {why}")

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -38,8 +39,9 @@ def made(rows: int) -> NDArray[np.float64]:
 
 def bounds(rows: int) -> list[tuple[int, int]]:
     """Cut the rows into equal blocks, as `map_blocks(blocks=BLOCKS)` does."""
-    edges = [rows * index // BLOCKS for index in range(BLOCKS + 1)]
-    return list(itertools.pairwise(edges))
+    if rows % BLOCKS:
+        raise ValueError(f"{rows} rows cannot be cut into {BLOCKS} blocks of the same length")
+    return list(itertools.pairwise(range(0, rows + 1, rows // BLOCKS)))
 
 
 def _blocks(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -147,6 +149,9 @@ def _extrainterpreters(function: Function, array: NDArray[Any], workers: int) ->
                 running[-1].start()
             for one in running:
                 one.join()
+                if one.exception:
+                    reason = re.search(r"module \S+ does not support [\w ]+", str(one.exception))
+                    raise RuntimeError(reason[0] if reason else str(one.exception)[-200:])
                 results.append(one.result())
         return results
 

@@ -67,7 +67,7 @@ def _process(
                 print(file=process.stdin, flush=True)
             if line := process.stdout.readline():  # type: ignore[union-attr]
                 return json.loads(line)
-            status = process.wait()
+            status = _ended(process)
             errors.seek(0)
             raise RuntimeError(f"{name}{arguments} ended with {status}:\n{errors.read()}")
 
@@ -76,12 +76,17 @@ def _process(
         finally:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _ended(process)
             process.stdout.close()
+
+
+def _ended(process: subprocess.Popen[str]) -> int:
+    """Wait for the end, which is hastened after half a minute."""
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _home() -> str:
@@ -102,13 +107,14 @@ def _serve(how: str, module: str, name: str, arguments: str) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
     sys.stdin.readline()
-    if how == "once":
-        answer(function(*json.loads(arguments)))
-        return
-    with function(*json.loads(arguments)) as side:
-        answer("ready")
-        while sys.stdin.readline():
-            answer(side())
+    with answers:  # closed by an error, too: nobody waits for what does not come
+        if how == "once":
+            answer(function(*json.loads(arguments)))
+            return
+        with function(*json.loads(arguments)) as side:
+            answer("ready")
+            while sys.stdin.readline():
+                answer(side())
 
 
 @contextlib.contextmanager

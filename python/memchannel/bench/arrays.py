@@ -142,20 +142,20 @@ def iceoryx2_slice(size: int, count: int) -> Iterator[Side]:
     iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
     node = iceoryx2.NodeBuilder.new().create(iceoryx2.ServiceType.Ipc)
     name = iceoryx2.ServiceName.new(f"memchannel-bench-{os.getpid()}")
-    kind = iceoryx2.Slice[ctypes.c_double]
+    kind = iceoryx2.Slice[ctypes.c_uint8]  # of larger elements 0.10 tells the bytes as length
     service = node.service_builder(name).publish_subscribe(kind).open_or_create()
-    publisher = service.publisher_builder().initial_max_slice_len(size // 8).create()
+    publisher = service.publisher_builder().initial_max_slice_len(size).create()
     subscriber = service.subscriber_builder().create()
     array = np.arange(size // 8, dtype="f8")
 
     def trip() -> Any:
-        sample = publisher.loan_slice_uninit(size // 8)
+        sample = publisher.loan_slice_uninit(size)
         ctypes.memmove(sample.payload_ptr, array.ctypes.data, size)
         sample.assume_init().send()
         return subscriber.receive()
 
     received = trip()
-    if not np.array_equal(np.frombuffer(received.payload().as_memory_view()), array):
+    if not np.array_equal(np.frombuffer(received.payload().as_memory_view(), "f8"), array):
         raise RuntimeError("iceoryx2 gave another array")
     del received
     yield lambda: per_operation(trip, count)

@@ -59,7 +59,7 @@ def light() -> None:
 @bench.scenario
 def workers() -> None:
     """More and more workers: how much faster than the serial run."""
-    rows, cores = bench.scaled(20_000, 1_000), os.process_cpu_count() or 1
+    rows, cores = bench.scaled(20_000, 800), os.process_cpu_count() or 1
     steps = sorted({1, *(2**power for power in range(1, 10) if 2**power <= 2 * cores), cores})
     with contextlib.ExitStack() as stack:
         serial = stack.enter_context(companion(job, "serial", "roughness", rows, 1))
