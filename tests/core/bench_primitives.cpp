@@ -1,6 +1,8 @@
 // What the core's locks and channels take without Python: for memchannel.bench, which runs it. Not a test.
 //
-// Usage: bench_primitives handoff COUNT | roundtrip COUNT | contended SECONDS [THREADS]; prints seconds.
+// Usage: bench_primitives WHAT AMOUNT [THREADS]; prints the seconds of one turn.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -73,23 +75,19 @@ double roundtrip(long count) {
     return seconds / static_cast<double>(count);
 }
 
-// Threads that take one lock and let it go, over and over, for some time: seconds of one turn.
-double contended(double seconds, std::size_t threads) {
+// What each of some threads does over and over for some time: seconds of one turn of all of them together.
+template <class Make>
+double turns_of(double seconds, std::size_t threads, Make make) {
     constexpr long batch = 100;  // turns between looks at the clock's verdict
-    const auto lock = make<Lock>(false);
     std::atomic<bool> stop{false};
     std::atomic<long> turns{0};
     std::vector<std::thread> all;
     const std::int64_t begin = monotonic_ns();
     for (std::size_t i = 0; i < threads; ++i) {
         all.emplace_back([&] {
-            const Member member;
-            const Caller who = member.caller();
+            auto turn = make();
             while (!stop) {
-                for (long turn = 0; turn < batch; ++turn) {
-                    check_ok(acquire(*lock, who));
-                    check_ok(lock->release(who));
-                }
+                for (long done = 0; done < batch; ++done) turn();
                 turns += batch;
             }
         });
@@ -102,22 +100,95 @@ double contended(double seconds, std::size_t threads) {
     return passed / static_cast<double>(std::max(counted, 1L));
 }
 
+// One lock, taken and let go.
+double contended(double seconds, std::size_t threads) {
+    const auto lock = make<Lock>(false);
+    return turns_of(seconds, threads, [&] {
+        return [&, member = Member()] {
+            check_ok(acquire(*lock, member.caller()));
+            check_ok(lock->release(member.caller()));
+        };
+    });
+}
+
+// One channel, in which each turn sends a message and takes one.
+double queued(double seconds, std::size_t threads) {
+    const auto channel = make_channel();
+    return turns_of(seconds, threads, [&] {
+        return [&, member = Member()] {
+            const OwnerId who = member.caller().owner.id();
+            check_ok(send_number(*channel, who, 1));
+            static_cast<void>(recv_number(*channel, who));
+        };
+    });
+}
+
+// One count, as that of a lease: up and down.
+double counted(double seconds, std::size_t threads) {
+    std::atomic<long> count{1};
+    return turns_of(seconds, threads, [&] {
+        return [&] {
+            count.fetch_add(1, std::memory_order_relaxed);
+            count.fetch_sub(1, std::memory_order_acq_rel);
+        };
+    });
+}
+
+// A message made and dropped, in each thread.
+double allocated(double seconds, std::size_t threads) {
+    return turns_of(seconds, threads, [] { return [] { static_cast<void>(numbered(1)); }; });
+}
+
+// A page that comes and goes: the page tables are those of the whole process.
+double mapped(double seconds, std::size_t threads) {
+    constexpr std::size_t page = 4096;
+    return turns_of(seconds, threads, [] {
+        return [] {
+            void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            CHECK(memory != MAP_FAILED);
+            *static_cast<volatile char*>(memory) = 1;
+            CHECK_EQ(munmap(memory, page), 0);
+        };
+    });
+}
+
+struct Kind {
+    const char* name;
+    double (*measure)(double, std::size_t);
+};
+constexpr Kind kinds[] = {{"contended", contended},
+                          {"queued", queued},
+                          {"counted", counted},
+                          {"allocated", allocated},
+                          {"mapped", mapped}};
+
+double measured(const std::string& what, double amount, std::size_t threads) {
+    const long rounds = std::max(1L, static_cast<long>(amount));
+    if (what == "handoff") return handoff(rounds);
+    if (what == "roundtrip") return roundtrip(rounds);
+    for (const Kind& kind : kinds) {
+        if (what == kind.name) return kind.measure(amount, threads);
+    }
+    return -1;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
     const std::string what = count > 1 ? arguments[1] : "";
     const double amount = count > 2 ? std::strtod(arguments[2], nullptr) : 0;
     const long threads = count > 3 ? std::strtol(arguments[3], nullptr, 10) : 1;
-    if (!(amount > 0) || threads < 1 || (what != "handoff" && what != "roundtrip" && what != "contended")) {
-        std::fputs("usage: bench_primitives handoff COUNT | roundtrip COUNT | contended SECONDS [THREADS]\n",
-                   stderr);
-        return 2;
+    if (amount > 0 && threads >= 1) {
+        static_cast<void>(host());
+        const double seconds = measured(what, amount, static_cast<std::size_t>(threads));
+        if (seconds >= 0) {
+            std::printf("%.12g\n", seconds);
+            return 0;
+        }
     }
-    static_cast<void>(host());
-    const long rounds = std::max(1L, static_cast<long>(amount));
-    const double seconds = what == "handoff"     ? handoff(rounds)
-                           : what == "roundtrip" ? roundtrip(rounds)
-                                                 : contended(amount, static_cast<std::size_t>(threads));
-    std::printf("%.12g\n", seconds);
-    return 0;
+    std::fputs(
+        "usage: bench_primitives handoff COUNT | roundtrip COUNT\n"
+        "       bench_primitives contended | queued | counted | allocated | mapped SECONDS [THREADS]\n",
+        stderr);
+    return 2;
 }

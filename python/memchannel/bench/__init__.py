@@ -29,6 +29,7 @@ NAMES = (
     "images",
     "many_pools",
     "primitives",
+    "scaling",
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from memchannel.bench._goals import GOALS, Goal, goal_figures
 from memchannel.bench._harness import Figure, shown
 
-__all__ = ["Results", "fill", "summary"]
+__all__ = ["Results", "fill", "row", "summary"]
 
 COMMAND = "memchannel bench"
 
@@ -112,13 +112,14 @@ def summary(results: Results) -> list[tuple[Goal, str, str]]:
     return [(goal, _measured(figures), _outcome(figures)) for goal, figures in found]
 
 
-def _row(cells: Iterable[object]) -> str:
+def row(cells: Iterable[object]) -> str:
+    """Write a row of a Markdown table."""
     return f"| {' | '.join(map(str, cells))} |"
 
 
 def _goals_table(results: Results) -> list[str]:
     rows = [(goal.what, goal.reach, measured, outcome) for goal, measured, outcome in summary(results)]
-    return [_row(("", "to reach", "measured", "")), "|---|---|---|---|", *map(_row, rows)]
+    return [row(("", "to reach", "measured", "")), "|---|---|---|---|", *map(row, rows)]
 
 
 def _figures_table(results: Results, benchmark: str) -> list[str]:
@@ -138,7 +139,7 @@ def _figures_table(results: Results, benchmark: str) -> list[str]:
                     one.goal,
                 )
             )
-    lines = [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
+    lines = [row(head), "|" + "---|" * len(head), *map(row, rows)]
     absent = [(key, why) for key, why in results.absent.items() if key.startswith(f"{benchmark}.")]
     if absent:
         lines += ["", "Not measured:", "", *(f"- {key.partition('.')[2]}: {why}" for key, why in absent)]
@@ -150,6 +151,10 @@ def _section(results: Results, what: str) -> list[str]:
         return [results.origin()]
     if what == "goals":
         return _goals_table(results)
+    if what == "model":
+        from memchannel.bench._model import table
+
+        return table(results)
     return _figures_table(results, what)
 
 
@@ -159,8 +164,8 @@ MARKED = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
 def fill(page: str, results: Results) -> str:
     """Write the figures of a run between the marks of a Markdown page.
 
-    A mark is ``<!-- figures: WHAT -->``, and ends at ``<!-- end -->``; WHAT is "origin", "goals", or the name
-    of a benchmark.
+    A mark is ``<!-- figures: WHAT -->``, and ends at ``<!-- end -->``; WHAT is "origin", "goals", "model", or
+    the name of a benchmark.
     """
 
     def replaced(match: re.Match[str]) -> str:

@@ -39,7 +39,7 @@ def held() -> dict[str, int]:
 
 
 POOLS: dict[str, Callable[[], Executor]] = {
-    "InterpreterPool": lambda: InterpreterPool(2),
+    "memchannel": lambda: InterpreterPool(2),
     "threads, ThreadPoolExecutor": lambda: ThreadPoolExecutor(2),
 }
 
