@@ -104,6 +104,11 @@ class Figure:
         return f"{sign} {reach}: {'reached' if self.reached else 'not reached'}"
 
 
+def _rounded(value: float) -> float:
+    """Keep six digits, more than any clock gives: what is written is what was computed with."""
+    return float(f"{value:.6g}")
+
+
 def per_operation(operation: Callable[[], object], count: int) -> float:
     """Call an operation `count` times and return the seconds that one call took."""
     begin = time.perf_counter()
@@ -269,12 +274,12 @@ class Benchmark:
         figures = {side: Figure(self._scenario, name, side, [], unit, against, at=at) for side in wanted}
         for _ in range(repeats or self.repeats):
             for side in random.sample(wanted, len(wanted)):
-                figures[side].samples.append(float(sides[side]()))
+                figures[side].samples.append(_rounded(sides[side]()))
         ours = next(iter(sides))
         for side, figure in figures.items():
             if against in figures:
                 base = figures[against].median
-                figure.ratio = figure.median / base if base else None
+                figure.ratio = _rounded(figure.median / base) if base else None
             else:
                 figure.against = None
             if side == ours and (against is None or figure.against):
@@ -295,7 +300,7 @@ class Benchmark:
         **details: Any,
     ) -> None:
         """Note a value that was measured once; `reach` is its upper limit, or its lower one if `least`."""
-        value = float(value)
+        value = _rounded(value)
         if not math.isfinite(value):
             raise ValueError(f"{name}, {side}: {value} is no figure")
         figure = Figure(self._scenario, name, side, [value], unit, reach=reach, least=least, at=at)

@@ -45,7 +45,6 @@ class Results:
         figures = [
             {
                 **dataclasses.asdict(one),
-                "samples": [float(f"{sample:.6g}") for sample in one.samples],
                 "minimum": one.minimum,
                 "median": one.median,
                 "spread": one.spread,

@@ -1,0 +1,263 @@
+"""`memchannel bench`: that each benchmark runs and what it tells; never how fast anything is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_support import child_environment, fails
+from memchannel import bench
+from memchannel.bench import _harness, _model, _plots, _results
+from memchannel.bench._goals import GOALS, goal_figures
+from memchannel.bench._harness import Benchmark, Figure
+from memchannel.bench._peers import PEERS, Peer, missing, peer_of
+from memchannel.cli import main
+
+CHECKOUT = Path(__file__).parent.parent
+PAGE = CHECKOUT / "docs" / "performance.md"
+REPORT = CHECKOUT / "docs" / "reports" / "benchmarks.json"
+
+# Those that need nothing but this project: the others take long to start.
+LIGHT = "serial,memoryview,pickle,asyncio,threads,processes,interpreters,core"
+
+
+def run_bench(*arguments: str | Path, folder: Path, limit: int = 280) -> str:
+    """Run the command in a process of its own, with warnings as errors; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "memchannel", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+        env=child_environment(),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def without(text: str, *names: str) -> str:
+    """Leave names out of a list with commas."""
+    return ",".join(one for one in text.split(",") if one not in names)
+
+
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_quick_form(name: str, tmp_path: Path) -> None:
+    """Every scenario gives figures, and no peer that is here fails."""
+    file = tmp_path / "figures.json"
+    # The core without Python would be built for this.
+    output = run_bench(name, "--quick", "--against", without(LIGHT, "core"), "--json", file, folder=tmp_path)
+    results = _results.Results.from_json(file.read_text())
+    scenarios = bench.load(name).scenarios
+    given = {one.scenario for one in results.figures}
+    needs_core = {"scaling.shared"}
+    assert given | needs_core >= {f"{name}.{scenario}" for scenario in scenarios}
+    for one in results.figures:
+        assert one.samples
+        assert f"{one.name:.44}" in output
+        if one.unit == "s" and "CPU time" not in one.name:
+            assert one.minimum > 0, one
+    failed = {side: why for side, why in results.absent.items() if "does not work here" in why}
+    assert failed == {}
+    # Each goal of these scenarios was decided.
+    for goal in GOALS:
+        asked = [one for one in goal.scenarios if one.startswith(f"{name}.")]
+        if asked and set(asked) == set(goal.scenarios) and goal.what != "100 interpreters with NumPy":
+            assert goal_figures(goal, results.figures), goal.what
+            assert goal.what[:60] in output
+
+
+def test_every_goal_names_scenarios_that_exist() -> None:
+    known = {f"{name}.{scenario}" for name in bench.NAMES for scenario in bench.load(name).scenarios}
+    assert {one for goal in GOALS for one in goal.scenarios} <= known
+    assert {plot.scenario for plot in _plots.PLOTS} <= known
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list"]) == 0
+    output = capsys.readouterr().out
+    for name in bench.NAMES:
+        assert re.search(rf"^{name} .*\w", output, re.MULTILINE)
+    for name in PEERS:
+        why = missing(name)
+        assert re.search(rf"^  {name} .*{re.escape(f'[{why}]') if why else ''}$", output, re.MULTILINE)
+
+
+def test_unknown_names_are_refused_with_those_that_there_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fails(capsys, ["bench", "nosuch"], 2, r"there is no benchmark 'nosuch'; there are: main_job, .*scaling")
+    fails(capsys, ["bench", "--against", "ray,nosuch"], 2, r"there is no peer 'nosuch'; there are: threads, ")
+    fails(capsys, ["bench", "--plots", "nosuch"], 2, r"there is no directory 'nosuch' for the plots")
+    fails(capsys, ["bench", "--page", "nosuch.md"], 2, r"there is no page 'nosuch.md' to fill")
+    fails(capsys, ["bench", "--json", "nosuch/x.json"], 2, r"there is no directory 'nosuch'")
+    fails(capsys, ["bench", "--from", "nosuch.json"], 2, r"cannot read 'nosuch.json': .*No such file")
+    Path("other.json").write_text("{}")
+    fails(capsys, ["bench", "--from", "other.json"], 2, r"cannot read 'other.json': these are no results")
+
+
+# ---- the harness
+
+
+def benchmark() -> tuple[Benchmark, list[str]]:
+    lines: list[str] = []
+    made = Benchmark("sums", "Sums of numbers.\n\nMore.")
+    made.say = lines.append
+    made.repeats = 3
+    return made, lines
+
+
+def test_sides_are_interleaved_and_ratios_those_of_medians() -> None:
+    made, lines = benchmark()
+    calls: list[str] = []
+
+    def side(name: str, values: list[float]) -> _harness.Side:
+        rest = iter(values)
+
+        def call() -> float:
+            calls.append(name)
+            return next(rest)
+
+        return call
+
+    @made.scenario
+    def small() -> None:
+        """Small ones."""
+        ours, theirs = side("memchannel", [1.0, 9.0, 2.0]), side("threads", [4.0, 4.0, 5.0])
+        made.compare("add", {"memchannel": ours, "threads": theirs}, against="threads", reach=0.4)
+
+    made.run()
+    assert [set(calls[at : at + 2]) for at in (0, 2, 4)] == [{"memchannel", "threads"}] * 3
+    ours, theirs = made.figures
+    assert (ours.median, ours.minimum, ours.ratio, ours.spread) == (2.0, 1.0, 0.5, 4.0)
+    assert (ours.scenario, ours.reached, theirs.reached) == ("sums.small", False, None)
+    assert re.search(r"add +memchannel +1 s +2 s +400% +0\.5x +<= 0\.4x: not reached$", lines[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "least", "reached"),
+    [(1.0, 1.0, False, True), (1.1, 1.0, False, False), (1.0, 1.0, True, True), (0.9, 1.0, True, False)],
+)
+def test_goals_are_limits_that_count_as_reached(
+    value: float, reach: float, least: bool, reached: bool
+) -> None:
+    assert Figure("a.b", "n", "memchannel", [value], reach=reach, least=least).reached is reached
+
+
+def test_a_peer_that_is_not_here_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What `missing` says of a module that nobody has.
+    monkeypatch.setitem(PEERS, "ray", Peer("nobody's", "no_such_module", "nobody[all]"))
+    missing.cache_clear()
+    made, lines = benchmark()
+
+    @made.scenario
+    def one() -> None:
+        """One."""
+        made.compare("x", {"memchannel": float, "ray, put": float})
+
+    try:
+        made.run()
+    finally:
+        missing.cache_clear()
+    assert list(made.absent.values()) == ["not installed: pip install 'nobody[all]'"]
+    assert [one.side for one in made.figures] == ["memchannel"]
+    assert any("ray, put" in line and "nobody[all]" in line for line in lines)
+
+
+def test_only_the_chosen_peers_are_measured_and_what_is_divided_by() -> None:
+    made, _ = benchmark()
+    made.peers = ["processes"]
+    sides = {"memchannel": float, "threads": float, "processes, spawn": float, "pickle": float}
+    assert set(made.compare("x", sides, against="threads")) == {"memchannel", "threads", "processes, spawn"}
+
+
+def test_a_peer_that_does_not_start_does_not_end_the_others() -> None:
+    @contextlib.contextmanager
+    def failing() -> Iterator[_harness.Side]:
+        if made.figures == []:
+            raise RuntimeError("Traceback:\nOSError: no room\nbye")
+        yield float
+
+    made, _ = benchmark()
+    sides: dict[str, _harness.Side] = {}
+    with contextlib.ExitStack() as stack:
+        made.enter(stack, sides, "threads", failing)
+    assert sides == {}
+    assert list(made.absent.values()) == ["does not work here: OSError: no room"]
+
+
+def test_every_peer_is_told_by_the_beginning_of_its_sides() -> None:
+    assert [peer_of(one) for one in ("threads", "ray, put and get", "memchannel", "memchannel, parked")] == [
+        "threads",
+        "ray",
+        None,
+        None,
+    ]
+
+
+# ---- the model
+
+
+def test_the_model_keeps_to_what_is_known_of_queues() -> None:
+    # Nothing in common: as fast as there are workers. One worker: the work's share of the time.
+    assert _model.speed(1.0, {"a": 0.0}, 64) == pytest.approx(64)
+    assert _model.speed(1.0, {"a": 0.25, "b": 0.75}, 1) == pytest.approx(0.5)
+    # Many: what the slowest place lets through, and never more.
+    assert _model.speed(1.0, {"a": 0.1, "b": 0.01}, 1024) == pytest.approx(10)
+    # Two exponential customers at one server with think time: the textbook's birth and death process.
+    work, service = 2.0, 1.0
+    rho = service / work
+    states = [1, 2 * rho, 2 * rho * rho]
+    busy = 1 - states[0] / sum(states)
+    assert _model.speed(work, {"a": service}, 2) == pytest.approx(busy / service * work)
+    least = _model.least_work({"a": 1e-6}, 64)
+    assert _model.speed(least, {"a": 1e-6}, 64) == pytest.approx(0.9 * 64, rel=1e-3)
+
+
+# ---- the report
+
+
+@pytest.fixture(scope="module")
+def report() -> _results.Results:
+    return _results.Results.from_json(REPORT.read_text())
+
+
+def test_the_page_shows_the_report(report: _results.Results) -> None:
+    page = PAGE.read_text()
+    marks = re.findall(r"<!-- figures: (\w+) -->", page)
+    assert set(marks) == {"origin", "goals", "model", *bench.NAMES}
+    assert _results.fill(page, report) == page, "run: memchannel bench --from FILE --page docs/performance.md"
+
+
+def test_the_report_answers_every_goal(report: _results.Results) -> None:
+    undecided = [goal.what for goal, _, outcome in _results.summary(report) if outcome == "not measured"]
+    assert undecided == []
+    assert report.to_json() == REPORT.read_text()
+
+
+def test_the_pictures_of_the_page_can_be_drawn_from_the_report(
+    report: _results.Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = set(re.findall(r"\(images/(\w+\.png)\)", PAGE.read_text()))
+    assert named == {f"{plot.file}.png" for plot in _plots.PLOTS}
+    assert main(["bench", "--from", str(REPORT), "--plots", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == named
+    for name in named:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert (PAGE.parent / "images" / name).stat().st_size < 100_000
+    assert "== goals" in capsys.readouterr().out
+
+
+def test_results_are_read_as_they_were_written(report: _results.Results) -> None:
+    text = report.to_json()
+    assert _results.Results.from_json(text).to_json() == text
+    assert json.loads(text)["machine"]["python"]
