@@ -95,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             raise CommandError(f"cannot read {str(args.source)!r}: {error}") from error
         say(results.origin())
+        if args.json is not None:
+            _write(args.json, results.to_json())
     _conclude(results)
-    if args.json is not None:
-        _write(args.json, results.to_json())
     if args.page is not None:
         _write(args.page, _results.fill(args.page.read_text(encoding="utf-8"), results))
     if args.plots is not None:
@@ -159,6 +159,8 @@ def _measure(benches: list[Benchmark], peers: list[str] | None, args: argparse.N
         results.seconds[one.name] = round(time.monotonic() - begin, 1)
         results.figures += one.figures
         results.absent |= {f"{scenario}: {side}": why for (scenario, side), why in one.absent.items()}
+        if args.json is not None:  # each time: minutes are lost if a later one fails
+            _write(args.json, results.to_json())
     return results
 
 
