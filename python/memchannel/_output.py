@@ -204,7 +204,7 @@ class Output:
         """Streams and workers whose line was ended by another worker's before it was whole."""
         self._forked = False
         self.in_kernel = "ipykernel" in sys.modules
-        """Whether each cell of a notebook has a context of its own, by which what is shown is put under it."""
+        """Whether cells of a notebook have contexts of their own, which say what is shown under which."""
         self.remember_context()
 
     def remember_context(self) -> None:

@@ -29,6 +29,8 @@ NAMES = (
     "images",
     "many_pools",
     "primitives",
+    "trace",
+    "integrations",
     "scaling",
 )
 

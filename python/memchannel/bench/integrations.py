@@ -9,13 +9,11 @@ the threaded scheduler and on one worker process of a cluster; `bytes_copied` is
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dask
 import dask.array as da
 import joblib
 import numpy as np
@@ -32,7 +30,7 @@ from memchannel.bench._harness import Benchmark
 from memchannel.integrations.dask import InterpreterWorkers
 
 WORKERS = 2
-bench = Benchmark("joblib and Dask", __doc__)
+bench = Benchmark("integrations", __doc__)
 
 
 def seconds(job: Callable[[], object]) -> float:
@@ -93,7 +91,7 @@ def with_backend(backend: str, job: Callable[[], Any]) -> Callable[[], Any]:
 def compare_backends(name: str, job: Callable[[], Any], *, threads: bool) -> None:
     """Compare a job on all backends; the reach is that of loky."""
     sides = {"memchannel": with_backend("memchannel", job), "loky": with_backend("loky", job)}
-    sides["threading"] = with_backend("threading", job)
+    sides["threads"] = with_backend("threading", job)
     sides["serial"] = job
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # loky's fork and exec beside threads
@@ -104,8 +102,7 @@ def compare_backends(name: str, job: Callable[[], Any], *, threads: bool) -> Non
     timed = {side: (lambda run=run: seconds(run)) for side, run in sides.items()}
     figures = bench.compare(name, timed, against="loky", reach=1.0)
     if threads:
-        ratio = figures["memchannel"].median / figures["threading"].median
-        bench.record(f"{name}: share of threading", "memchannel", ratio, "x", reach=1.0)
+        bench.record_share(name, figures, "memchannel", "threads", reach=1.0)
 
 
 @bench.scenario
@@ -211,9 +208,3 @@ def bytes_copied() -> None:
         client.gather(client.map(np.shape, blocks))
         (after,) = client.run(copied).values()
     bench.record("copied in 32 tasks of 2 MB each", "memchannel", after - before, "bytes", reach=0)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
-    dask.config.refresh()
-    bench.main()

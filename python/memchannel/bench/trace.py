@@ -1,6 +1,6 @@
 """What recording costs, and what it costs while nothing is recorded.
 
-``job`` is the main job of main_job.py with a trace and without. ``messages`` is a hand-over with nothing
+``job`` is the main job with a trace and without. ``messages`` is a hand-over with nothing
 around it, the worst there can be. ``off`` counts instructions, which other programs do not disturb, under
 valgrind; MEMCHANNEL_BEFORE=DIR, the built ``python`` folder of another version, compares with that.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ def instructions(loop: str, folder: str | None) -> float:
         if folder is not None:
             environment["PYTHONPATH"] = folder
         valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        command = [*valgrind, sys.executable, "-S", "-c", code]
+        command = [*valgrind, sys.executable, "-c", code]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         found = re.search(r"Collected : (\d+)", done.stderr)
         assert found, done.stderr
@@ -93,6 +94,9 @@ def instructions(loop: str, folder: str | None) -> float:
 @bench.scenario
 def off() -> None:
     """Count the instructions of a hand-over while nothing is recorded."""
+    if shutil.which("valgrind") is None:
+        bench.leave_out("now", "needs valgrind")
+        return
     before = os.environ.get("MEMCHANNEL_BEFORE")
     if before is not None and not list(Path(before).glob("memchannel/_core*.so")):
         raise SystemExit(f"MEMCHANNEL_BEFORE={before} has no built memchannel in it")
@@ -103,7 +107,3 @@ def off() -> None:
         against = "before" if before is not None else None
         reach = 1.02 if before is not None else None
         bench.compare(name, sides, against=against, reach=reach, repeats=1, unit="instructions")
-
-
-if __name__ == "__main__":
-    bench.main()

@@ -78,9 +78,11 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise CommandError(f"the benchmarks cannot be loaded: {error}", FAILURE) from error
     try:
-        benches = [bench.load(name) for name in args.names or bench.NAMES]
+        benches = [bench.load(name) for name in args.names] if args.names else _all_benchmarks()
         peers = None if args.against is None else [one.strip() for one in args.against.split(",")]
         _harness.check_peers(peers or ())
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{error}: pip install 'memchannel[bench]'", FAILURE) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
     if args.list:
@@ -104,6 +106,19 @@ def run(args: argparse.Namespace) -> int:
         with writing(args.plots):
             say("plots: " + (", ".join(map(str, _plots.draw(results, args.plots))) or "no figures for any"))
     return 0
+
+
+def _all_benchmarks() -> list[Benchmark]:
+    """Import all benchmarks but those of packages that are not installed, which are told."""
+    from memchannel import bench
+
+    found = []
+    for name in bench.NAMES:
+        try:
+            found.append(bench.load(name))
+        except ModuleNotFoundError as error:
+            say(f"{name}: not measured: {error}: pip install 'memchannel[bench]'")
+    return found
 
 
 def _list(benches: list[Benchmark]) -> None:
