@@ -38,6 +38,8 @@ DIFFERENT = {
 EDITS = {
     r'PROCESS_BACKENDS = \["multiprocessing", "loky"\]': 'PROCESS_BACKENDS = ["memchannel"]',
     r"^from joblib import Parallel": "import memchannel.integrations.joblib\nfrom joblib import Parallel",
+    # A busy machine takes longer to start the programs of these tests.
+    r"timeout=1[05],": "timeout=120,",
     r"^import joblib$": "import joblib\nimport memchannel.integrations.joblib",
     r"^from \.(\w+) import": r"from joblib.test.\1 import",
 }
