@@ -240,7 +240,8 @@ def test_the_page_shows_the_report(report: _results.Results) -> None:
 
 def test_the_report_answers_every_goal(report: _results.Results) -> None:
     undecided = [goal.what for goal, _, outcome in _results.summary(report) if outcome == "not measured"]
-    assert undecided == []
+    # The quick form makes five.
+    assert undecided == (["100 interpreters with NumPy"] if report.form == "quick" else [])
     assert report.to_json() == REPORT.read_text()
 
 

@@ -33,7 +33,7 @@ __all__ = ["Benchmark", "Figure", "Side", "coloured", "per_operation", "shown"]
 
 type Side = Callable[[], float]
 
-REPEATS = {"quick": 1, "full": 7, "scale": 7}
+REPEATS = {"quick": 1, "full": 5, "scale": 9}
 
 
 @dataclass

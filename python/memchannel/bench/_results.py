@@ -84,8 +84,17 @@ class Results:
             f"Measured on {self.date} with memchannel {about['memchannel']} ({about['commit']}), "
             f"CPython {about['python']}{debug}, {others}; {about['processor']}, {about['cores']} cores, "
             f"{about['memory']}, {about['system']}; load before the run {about['load']}; "
-            f"{self.form} form, {sum(self.seconds.values()) / 60:.0f} minutes."
+            f"{self.form} form, {sum(self.seconds.values()) / 60:.0f} minutes." + self._caution()
         )
+
+    def _caution(self) -> str:
+        """Say what forbids to take the figures as they are."""
+        cautions = []
+        if self.form == "quick":
+            cautions.append("The quick form takes one sample of each: it shows that all runs, not how fast.")
+        if self.machine["load"] > 0.5 * self.machine["cores"]:
+            cautions.append("The machine had other work to do: only a quiet one shows what is reached.")
+        return "".join(f" **{one}**" for one in cautions)
 
 
 def _outcome(figures: list[Figure]) -> str:

@@ -34,8 +34,7 @@ def _compared(
         for kind in kinds:
             start = functools.partial(companion, job, kind, function, rows, WORKERS)
             bench.enter(stack, sides, kind, start, against)
-        repeats = 5 if bench.form == "full" else None
-        return bench.compare(title, sides, against=against, reach=reach, repeats=repeats)
+        return bench.compare(title, sides, against=against, reach=reach)
 
 
 @bench.scenario

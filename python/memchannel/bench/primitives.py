@@ -177,7 +177,7 @@ def interpreters_take(takers: int, seconds: float) -> float:
 @bench.scenario
 def contended() -> None:
     """Everybody takes the same lock in a loop: how long a turn takes, mostly of who had the last one, too."""
-    seconds = 0.2 if bench.quick else 2.0
+    seconds = 0.1 if bench.quick else 0.5
     for takers in (1, 2, 4):
         sides = {
             "interpreters": lambda: interpreters_take(takers, seconds),  # noqa: B023

@@ -64,7 +64,10 @@ def _send_sum(end: Any) -> None:
 def of_process(method: str) -> tuple[float, float]:
     """Start a process that uses NumPy; the second one, so that a fork server is there already."""
     first_sum()
+    method, _, preloaded = method.partition(", ")
     context = multiprocessing.get_context(method)
+    if preloaded:
+        context.set_forkserver_preload([preloaded])
     taken = (0.0, 0.0)
     for _ in range(2):
         here, there = context.Pipe()
@@ -103,6 +106,7 @@ STARTS: dict[str, tuple[Callable[[str], tuple[float, float]], str]] = {
     "memchannel, parked": (of_interpreter, "parked"),
     "processes, spawn": (of_process, "spawn"),
     "processes, forkserver": (of_process, "forkserver"),
+    "processes, forkserver with NumPy": (of_process, "forkserver, numpy"),
     "loky": (of_loky, ""),
 }
 
