@@ -145,6 +145,8 @@ def array_of(rows: int) -> da.Array:
 @contextlib.contextmanager
 def workers(*, interpreters: bool) -> Iterator[Client]:
     """Start a worker process with two threads, or interpreters."""
+    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
+    dask.config.refresh()
     with (
         LocalCluster(
             1, threads_per_worker=WORKERS, processes=True, dashboard_address="127.0.0.1:0", protocol="tcp"

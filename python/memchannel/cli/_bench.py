@@ -47,7 +47,12 @@ def add_parser(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="benchmarks, see --list (default: all)")
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="benchmarks, see --list (default: all but integrations and trace)",
+    )
     parser.add_argument(
         "--list", action="store_true", help="name the benchmarks, scenarios and peers, and end"
     )
@@ -85,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{error}: pip install 'memchannel[bench]'", FAILURE) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
+    except ImportError as error:
+        raise CommandError(f"a benchmark needs what is not installed: {error}", FAILURE) from error
     if args.list:
         _list(benches)
         return 0
