@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pydoc
 import re
 from typing import Any
 
@@ -19,7 +18,6 @@ version = release = memchannel.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"memchannel\..*\.T")]  # type variables
 # That each page is in a toctree is a test (tests/test_docs.py).
 suppress_warnings = ["toc.not_included"]
 
@@ -29,7 +27,7 @@ myst_links_external_new_tab = False
 default_role = "py:obj"
 add_module_names = False
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
+autodoc_typehints = "none"  # the docstrings name the types, and overloads are for type checkers
 maximum_signature_line_length = 88
 autosummary_generate = False
 numpydoc_show_class_members = False
@@ -45,23 +43,24 @@ html_copy_source = False
 html_show_copyright = False
 
 
-def is_elsewhere(target: str) -> bool:
-    """Tell whether a dotted name is one of Python, NumPy or another library that is installed."""
-    return not target.startswith("memchannel") and pydoc.locate(target) is not None
-
-
 def leave_as_code(
     _app: Sphinx, _env: BuildEnvironment, node: nodes.Element, content: nodes.TextElement
 ) -> nodes.TextElement | None:
-    """Show what stands in backticks in a docstring and is no name of memchannel as code, without a link.
+    """Show what is no public name of memchannel as code, without a link.
 
     That is a parameter, or something of another library, to whose pages a build without network cannot link.
     """
-    target = node.get("reftarget", "")
-    plain = "." not in target and not hasattr(memchannel, target)
-    if node.get("refdomain") == "py" and (plain or is_elsewhere(target)):
-        return content
-    return None
+    target: str = node.get("reftarget", "")
+    module, *names = target.split(".")
+    public = module == "memchannel" and not any(name.startswith("_") for name in names)
+    if public or target in memchannel.__all__:
+        return None
+    return content if node.get("refdomain") == "py" else None
+
+
+def leave_out_private_bases(_app: Sphinx, _name: str, _obj: Any, _options: Any, bases: list[Any]) -> None:
+    """Name the bases that somebody may catch."""
+    bases[:] = [base for base in bases if not getattr(base, "__name__", "").startswith("_")]
 
 
 def mend_signature(
@@ -84,5 +83,6 @@ def trim_examples(_app: Sphinx, _page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", trim_examples)
+    app.connect("autodoc-process-bases", leave_out_private_bases)
     app.connect("missing-reference", leave_as_code)
     app.connect("autodoc-process-signature", mend_signature, priority=400)
