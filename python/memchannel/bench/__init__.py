@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from memchannel.bench._harness import Benchmark
 
-__all__ = ["FURTHER", "NAMES", "load"]
+__all__ = ["NAMES", "load"]
 
 NAMES = (
     "main_job",
@@ -34,9 +34,6 @@ NAMES = (
     "scaling",
 )
 
-# By their names only: they need what the others do not, scikit-learn and Dask, and valgrind.
-FURTHER = ("integrations", "trace")
-
 
 def load(name: str) -> Benchmark:
     """Import one of the benchmarks.
@@ -45,10 +42,10 @@ def load(name: str) -> Benchmark:
     ------
     ValueError
         There is none of that name.
-    ImportError
+    ModuleNotFoundError
         It needs a package that is not installed.
     """
-    if name not in NAMES + FURTHER:
-        raise ValueError(f"there is no benchmark {name!r}; there are: {', '.join(NAMES + FURTHER)}")
+    if name not in NAMES:
+        raise ValueError(f"there is no benchmark {name!r}; there are: {', '.join(NAMES)}")
     bench: Benchmark = importlib.import_module(f"memchannel.bench.{name}").bench
     return bench

@@ -9,11 +9,13 @@ the threaded scheduler and on one worker process of a cluster; `bytes_copied` is
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dask
 import dask.array as da
 import joblib
 import numpy as np

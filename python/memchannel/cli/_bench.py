@@ -90,8 +90,6 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{error}: pip install 'memchannel[bench]'", FAILURE) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
-    except ImportError as error:
-        raise CommandError(f"a benchmark needs what is not installed: {error}", FAILURE) from error
     if args.list:
         _list(benches)
         return 0
