@@ -504,6 +504,14 @@ def test_the_pickler_that_is_kept_keeps_nothing_else() -> None:
     del sys.modules[__name__].Held  # type: ignore[attr-defined]
 
 
+def test_what_lies_on_a_gpu_is_still_refused(volatile: Any) -> None:
+    one = volatile()
+    assert vars(sent(one)) == {"a": 1}
+    volatile.__cuda_array_interface__ = property(lambda self: {})
+    with pytest.raises(pickle.PicklingError, match="memory of a GPU"):
+        sent(one)
+
+
 def test_pickling_may_send_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     ch = Channel[Any]()
 

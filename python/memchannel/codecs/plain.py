@@ -32,7 +32,7 @@ def _is_ordinary(kind: type[Any]) -> bool:
     """Whether `memchannel.codecs.object` leaves objects of exactly this type to pickle, whatever they are."""
     if kind is memoryview or issubclass(kind, (BaseException, *descriptors.kinds())):
         return False
-    if kind.__qualname__ == "Interpreter":
+    if kind.__qualname__ == "Interpreter" or hasattr(kind, "__cuda_array_interface__"):
         return False
     return not any(str(base.__module__).partition(".")[0] in _LIBRARIES for base in kind.__mro__)
 
