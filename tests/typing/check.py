@@ -64,7 +64,7 @@ def symbols_without_type(report: bytes) -> list[str]:
 
 
 def main() -> int:
-    """Run all, beside each other; 1 for errors. Unknown types are only told: rich has none where it is not installed."""
+    """Run all, beside each other; 1 for errors. Unknown types are only told."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         readme = readme_as_program(folder)
