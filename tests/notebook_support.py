@@ -48,8 +48,14 @@ class Ran:
 
     @property
     def kinds(self) -> list[str]:
+        """What was shown, in order; text counts once, in however many messages it came."""
         shown = ("stream", "display_data", "execute_result", "update_display_data", "clear_output", "error")
-        return [one["msg_type"] for one in self.messages if one["msg_type"] in shown]
+        kinds = [one["msg_type"] for one in self.messages if one["msg_type"] in shown]
+        return [
+            kind
+            for kind, before in zip(kinds, ["", *kinds], strict=False)
+            if (kind, before) != ("stream",) * 2
+        ]
 
 
 class Kernel:
