@@ -82,7 +82,7 @@ def test_a_wait_that_gives_up_is_told_and_no_message() -> None:
 def test_a_wait_that_is_not_over_is_known_up_to_the_end() -> None:
     channel = memchannel.Channel()
     task = Task(channel.recv, HANG)
-    wait_until(lambda: waiting(channel) == (1, 0))
+    wait_until(lambda: any(wait.channel == channel.id for wait in memchannel.dump_waits()))
     with memchannel.trace() as trace:
         pass
     channel.send(1)
@@ -200,7 +200,8 @@ def test_blocks_of_an_array_and_a_worker_that_began_before() -> None:
     number = tasks[0].interpreter
     assert [event for event in of_kind(trace, "run") if event.interpreter == number] == []
     (row,) = (one for one in trace.summary().interpreters if one.interpreter == number)
-    assert row.busy == pytest.approx(sum(task.end - task.begin for task in tasks) / 1e9)
+    # Less what they waited for, to give blocks back.
+    assert 0 < row.busy <= sum(task.end - task.begin for task in tasks) / 1e9 + 1e-9
 
 
 def test_functions_with_arrays_and_callables_have_names_too() -> None:

@@ -184,8 +184,9 @@ class Trace:
             raise RuntimeError("this trace was not started: call start(), or use it in a with statement")
         if not self._stopped and self._process == os.getpid():
             _core._trace_stop(self._recording)
-            self._parked = _core._waits()  # afterwards: what was recorded is not among them
+            # Afterwards: what was recorded is not among them. The clock first: no wait may seem too late.
             self._stopped_at = time.monotonic_ns()
+            self._parked = _core._waits()
             self._names.update(_thread_names())
         self._stopped = True
 
