@@ -22,6 +22,7 @@ import random
 import re
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,16 @@ class Figure:
         sign = ">=" if self.least else "<="
         reach = f"{self.reach:.3g}x" if self.against else shown(self.reach, self.unit)
         return f"{sign} {reach}: {'reached' if self.reached else 'not reached'}"
+
+
+def _reason(error: Exception) -> str:
+    """Find the sentence of an error, which may be a whole traceback, that tells most."""
+    text = str(error)
+    if refused := re.search(r"module \S+ does not support loading in subinterpreters", text):
+        return refused[0]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return textwrap.shorten((told or lines)[-1], 160)
 
 
 def _rounded(value: float) -> float:
@@ -224,9 +235,7 @@ class Benchmark:
         try:
             sides[side] = stack.enter_context(context())
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-            self.leave_out(side, f"does not work here: {(told or lines)[-1]}")
+            self.leave_out(side, f"does not work here: {_reason(error)}")
 
     def leave_out(self, side: str, why: str) -> None:
         """Note why a side is not measured."""
