@@ -54,8 +54,8 @@ def loads(name: str) -> bool:
     try:
         bench.load(name)
     except ModuleNotFoundError as error:
-        assert error.name is not None
-        assert not error.name.startswith("memchannel")
+        if (error.name or "memchannel").startswith("memchannel"):
+            raise
         return False
     return True
 
