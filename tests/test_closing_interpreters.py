@@ -227,6 +227,68 @@ def test_a_view_keeps_an_interpreter_that_nobody_holds() -> None:
     assert memchannel.stats().abandoned == abandoned
 
 
+SLOW_END = """
+import atexit, os
+
+def at_exit():
+    os.write(began, b"x")
+    os.read(goes_on, 1)
+
+atexit.register(at_exit)
+"""
+
+
+def test_one_that_is_ending_is_not_listed() -> None:
+    # CPython lists it still, and would end it once more with the last handle.
+    made = interpreters.create()
+    number = made.id
+    array = run(made, large_array).check().value
+    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
+    try:
+        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
+        del made
+        gc.collect()
+        assert number in {one.id for one in interpreters.list_all()}
+        del array  # the core's own thread ends it
+        assert os.read(is_began, 1) == b"x"
+        for listed in (interpreters.list_all, interpreters.idle, interpreters.running):
+            assert number not in {one.id for one in listed()}
+        with pytest.raises(NotFoundError, match=f"interpreter {number} is ending"):
+            interpreters._by_number(number)
+        os.write(go_on, b"x")
+        wait_until(lambda: number not in {one for one, _ in _interpreters.list_all()})
+        os.close(began)
+        began = -1
+        assert os.read(is_began, 1) == b""  # it ended once
+    finally:
+        for descriptor in (is_began, began, may_go_on, go_on):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def test_listing_while_interpreters_end() -> None:
+    def listing() -> None:
+        while not done:
+            interpreters.list_all()
+
+    done: list[bool] = []
+    threads = [threading.Thread(target=listing) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            made = interpreters.create(packages=None)
+            number = made.id
+            view = run(made, "c.send(bytearray(100))", c=(channel := memchannel.MemChannel())).check()
+            del view, made
+            channel.recv().release()
+            wait_until(lambda number=number: not exists(number))
+    finally:
+        done.append(True)
+        for thread in threads:
+            thread.join()
+
+
 def test_an_interpreter_that_nobody_holds_ends() -> None:
     made = interpreters.create(packages=None)
     number = made.id

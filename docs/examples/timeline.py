@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ def prepare(rows: int) -> Any:
 
 def uneven(block: Any) -> float:
     """Cost more where the values are larger."""
-    return sum(x**0.5 for row in block.tolist() for x in row for _ in range(1 + int(x) // 4))
+    return sum(math.sqrt(x) for row in block.tolist() for x in row for _ in range(1 + int(x) // 4))
 
 
 def give_back(channel: Any) -> None:
@@ -50,9 +51,10 @@ def draw(path: Path, rows: int = 4_000) -> TraceSummary:
                 prepare(rows // 20)  # which is busy, and keeps its lock
             channel.ends[1].close()
             done.result()
-        ax = trace.plot()
-    ax.figure.savefig(path, dpi=110)
-    plt.close(ax.figure)
+        trace.plot()
+        figure = plt.gcf()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
     return trace.summary()
 
 

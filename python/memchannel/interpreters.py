@@ -19,6 +19,7 @@ import _interpreters
 import atexit
 import builtins
 import contextlib
+import functools
 import gc
 import mmap
 import os
@@ -322,16 +323,34 @@ def _open(number: int) -> Interpreter:
     if number == _interpreters.get_current()[0]:
         # CPython crashes when an interpreter that holds the last reference to itself is to end.
         return Interpreter(number, _ownsref=False)
+    # CPython takes references on an interpreter that is ending, and ends it once more with the last of them.
+    if _core._is_ending(number):
+        raise _interpreters.InterpreterNotFoundError(f"interpreter {number} is ending")
     return Interpreter(number)
+
+
+def _by_number(number: int) -> Interpreter:
+    """Return the interpreter with an id.
+
+    Raises
+    ------
+    InterpreterNotFoundError
+        There is none, or it is ending.
+    """
+    return _core._without_drops(functools.partial(_open, number))
 
 
 def list_all() -> list[Interpreter]:
     """Return all interpreters of the process, the main one first; those parked for reuse count as closed."""
+    return _core._without_drops(_list_now)
+
+
+def _list_now() -> list[Interpreter]:
     found = []
     for number in _numbers():
         try:
             found.append(_open(number))
-        except _interpreters.InterpreterNotFoundError:  # ended meanwhile
+        except _interpreters.InterpreterNotFoundError:  # it has ended, or is about to
             continue
     return found
 

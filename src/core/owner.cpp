@@ -16,6 +16,8 @@ namespace {
 
 // One attach to a busy owner costs it a GIL hand-over: let leases gather for a moment first.
 constexpr auto linger = std::chrono::microseconds(500);
+// How long the reaper heeds NoDrops at a time: CPython may have stopped the thread for good that has it.
+constexpr auto longest_no_drops = std::chrono::seconds(1);
 
 // The reaper must never be the thread that a signal interrupts: handlers belong to the main thread.
 class AllSignalsBlocked {
@@ -107,6 +109,41 @@ bool OwnerTable::switchable(const Owner& owner) const noexcept {
     return owner.state_ == Owner::State::open && !stopping_;
 }
 
+bool OwnerTable::droppable(const Owner& owner) const noexcept {
+    return owner.held_ && owner.leases_ == 0 && !owner.ending_ && switchable(owner);
+}
+
+void OwnerTable::begin_end(Owner& owner) noexcept {
+    const Lock lock(mutex_);
+    owner.ending_ = true;
+    drained_.notify_all();
+}
+
+bool OwnerTable::is_ending(OwnerId id) const noexcept {
+    const Lock lock(mutex_);
+    return std::any_of(owners_.begin(), owners_.end(), [id](const Owner* owner) {
+        return owner->id() == id && (owner->ending_ || owner->state_ != Owner::State::open);
+    });
+}
+
+OwnerTable::NoDrops::NoDrops(OwnerTable& table) noexcept : table_(table) {
+    Lock lock(table_.mutex_);
+    ++table_.no_drops_;
+    // A drop under way either was not the last or begins an end: both show soon.
+    table_.drained_.wait(lock, [this] {
+        return std::all_of(table_.owners_.begin(), table_.owners_.end(), [](const Owner* owner) {
+            return owner->ender_ == std::thread::id() || owner->ender_ == std::this_thread::get_id() ||
+                   owner->ending_;
+        });
+    });
+}
+
+OwnerTable::NoDrops::~NoDrops() {
+    const Lock lock(table_.mutex_);
+    --table_.no_drops_;
+    table_.drained_.notify_all();
+}
+
 bool OwnerTable::lend(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (tracing()) [[unlikely]]
@@ -121,7 +158,7 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
     ++counts_.live;
     ++counts_.lent;
     counts_.bytes_lent += lease.nbytes();
-    if (!owner.held_) {
+    if (!owner.held_ && !owner.ending_) {
         owner.held_ = true;
         host_.hold(owner);
     }
@@ -137,7 +174,7 @@ void OwnerTable::unlink(OwnedLease& lease) noexcept {
     if (lease.next_) lease.next_->prev_ = lease.prev_;
     if (--owner.leases_ == 0) {
         owner.all_returned_.settle_all(Status::ok);
-        if (owner.held_ && switchable(owner)) queue_for_reaper(owner);
+        if (droppable(owner)) queue_for_reaper(owner);
     }
 }
 
@@ -322,7 +359,7 @@ void OwnerTable::reap() noexcept {
             Owner* const next = std::exchange(owner->work_next_, nullptr);
             owner->queued_ = false;
             if (owner->pending_ && switchable(*owner)) reap_pending(lock, *owner);
-            if (owner->held_ && owner->leases_ == 0 && switchable(*owner)) reap_reference(lock, *owner);
+            if (droppable(*owner)) reap_reference(lock, *owner);
             owner = next;
         }
         reaper_busy_ = false;
@@ -361,6 +398,8 @@ void OwnerTable::reap_pending(Lock& lock, Owner& owner) noexcept {
 void OwnerTable::reap_reference(Lock& lock, Owner& owner) noexcept {
     // Here and nowhere else: the drop may run the whole end of the interpreter, which needs a thread that has
     // no thread state below it.
+    drained_.wait_for(lock, longest_no_drops, [this] { return no_drops_ == 0 || stopping_; });
+    if (!droppable(owner)) return;
     owner.held_ = false;
     ++owner.in_flight_;
     owner.ender_ = std::this_thread::get_id();
@@ -384,7 +423,10 @@ void OwnerTable::end(Owner& owner, bool is_main) noexcept {
     Lock lock(mutex_);
     if (owner.state_ != Owner::State::open) return;
     owner.state_ = Owner::State::closing;
-    if (is_main) stopping_ = true;
+    if (is_main) {
+        stopping_ = true;
+        drained_.notify_all();
+    }
     if (!quiet(owner, is_main)) {
         // Those who are on their way in need this interpreter's GIL: wait for them without it.
         lock.unlock();

@@ -44,6 +44,7 @@ class Owner {
     std::atomic<bool> takes_{true};
     // All below: the table's mutex.
     State state_ = State::open;
+    bool ending_ = false;    // its exit has begun: no reference on it is taken or dropped any more
     int in_flight_ = 0;      // threads that have, or are about to make, a thread state here
     std::thread::id ender_;  // dropping the interpreter's last reference: not waited for by end()
     std::size_t leases_ = 0;
@@ -87,6 +88,8 @@ class OwnerTable {
     // entered.
     bool visit(Owner& owner, const std::function<void()>& what) noexcept;
 
+    // The interpreter's exit begins: as early as that can be told.
+    void begin_end(Owner& owner) noexcept;
     // The interpreter ends: called attached to it, at its exit, before its modules are torn down. The main
     // interpreter's end stops all switching in the process.
     void end(Owner& owner, bool is_main) noexcept;
@@ -94,6 +97,22 @@ class OwnerTable {
     // Waits until the reaper has nothing to do; false: it still has, after `limit`. Attached to nothing. The
     // reaper itself, which runs the end of an interpreter, does not wait.
     bool await_idle(std::chrono::milliseconds limit) noexcept;
+
+    // Keeps the reaper from dropping references for as long as this lives, so that no interpreter comes to its
+    // end by it between being looked at and being taken a reference on: CPython would end it once more with
+    // that one (Python/pystate.c, _PyInterpreterState_IDDecref). Made while attached to nothing.
+    class NoDrops {
+       public:
+        explicit NoDrops(OwnerTable& table) noexcept;
+        ~NoDrops();
+        NoDrops(const NoDrops&) = delete;
+        NoDrops& operator=(const NoDrops&) = delete;
+
+       private:
+        OwnerTable& table_;
+    };
+    // Whether the interpreter's exit has begun; false for those that are not known here.
+    bool is_ending(OwnerId id) const noexcept;
 
     LentOut lent_by(OwnerId id) const;
     LeaseCounts counts() const noexcept;
@@ -111,6 +130,7 @@ class OwnerTable {
     void push_pending(Owner& owner, OwnedLease& lease) noexcept;
     void queue_for_reaper(Owner& owner) noexcept;
     bool switchable(const Owner& owner) const noexcept;
+    bool droppable(const Owner& owner) const noexcept;
     bool quiet(const Owner& owner, bool is_main) const noexcept;
     void settle_returned_all(OwnedLease* batch) noexcept;
     static void give_back_all(OwnedLease* batch) noexcept;
@@ -121,7 +141,7 @@ class OwnerTable {
 
     Host& host_;
     mutable std::mutex mutex_;
-    std::condition_variable drained_;     // in_flight fell, or the reaper went idle
+    std::condition_variable drained_;     // in_flight or no_drops fell, an end began, or the reaper went idle
     std::condition_variable work_ready_;  // the reaper only
     // All below: mutex_.
     std::vector<Owner*> owners_;
@@ -130,6 +150,7 @@ class OwnerTable {
     std::thread::id reaper_;
     bool reaper_asleep_ = false;
     bool reaper_busy_ = false;
+    std::size_t no_drops_ = 0;
     bool stopping_ = false;  // the main interpreter is finalizing: no switch anywhere any more
     LeaseCounts counts_;
 };

@@ -1,5 +1,8 @@
 #include "inspect.hpp"
 
+#include <optional>
+
+#include "attach.hpp"
 #include "arguments.hpp"
 #include "channel_types.hpp"
 #include "core/block.hpp"
@@ -29,6 +32,25 @@ PyObject* lent_by(PyObject*, PyObject* interpreter) {
             if (!item || PyList_Append(by_channel.get(), item.get()) < 0) return nullptr;
         }
         return Py_BuildValue("(nO)", static_cast<Py_ssize_t>(out.leases), by_channel.get());
+    });
+}
+
+PyObject* without_drops(PyObject*, PyObject* function) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        std::optional<OwnerTable::NoDrops> guard;
+        {
+            const Detached detached;  // an interpreter that begins to end may need this one's GIL for it
+            guard.emplace(registry().owners);
+        }
+        return PyObject_CallNoArgs(function);
+    });
+}
+
+PyObject* is_ending(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        return PyBool_FromLong(registry().owners.is_ending(id));
     });
 }
 

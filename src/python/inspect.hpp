@@ -7,6 +7,9 @@ namespace memchannel {
 
 PyObject* stats(PyObject* module, PyObject*);
 PyObject* lent_by(PyObject* module, PyObject* interpreter);
+// Calls a function while the core's own thread drops no reference on any interpreter.
+PyObject* without_drops(PyObject* module, PyObject* function);
+PyObject* is_ending(PyObject* module, PyObject* interpreter);
 PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* waits(PyObject* module, PyObject*);
 PyObject* all_channels(PyObject* module, PyObject*);

@@ -97,7 +97,9 @@ void at_exit_late(void* ending) { end_interpreter(*static_cast<Ending*>(ending))
 // those parked in our calls.
 PyObject* wake_waiters(PyObject* capsule, PyObject*) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        registry().waiters.end(ending_of(capsule)->interpreter);
+        const OwnerId interpreter = ending_of(capsule)->interpreter;
+        if (Owner* const owner = registry().owners.find(interpreter)) registry().owners.begin_end(*owner);
+        registry().waiters.end(interpreter);
         Py_RETURN_NONE;
     });
 }

@@ -91,6 +91,8 @@ PyMethodDef methods[] = {
     {"_task_channel", task_channel, METH_O, nullptr},
     {"_stats", stats, METH_NOARGS, nullptr},
     {"_lent_by", lent_by, METH_O, nullptr},
+    {"_without_drops", without_drops, METH_O, nullptr},
+    {"_is_ending", is_ending, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},

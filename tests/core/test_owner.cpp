@@ -244,6 +244,62 @@ TEST(the_reaper_does_not_wait_for_itself) {
     CHECK(owners().await_idle(std::chrono::hours(1)));
 }
 
+TEST(no_reference_is_dropped_meanwhile) {
+    fake::Interpreter& owner = host().create();
+    Tally tally;
+    LeaseRef lease = lend(owner, tally);
+    host().unreference(owner);
+    {
+        const OwnerTable::NoDrops guard(owners());
+        const OwnerTable::NoDrops another(owners());
+        lease.reset();  // wakes the reaper
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        CHECK(!owner.ended);
+        CHECK(!owners().is_ending(owner.id));
+        CHECK_EQ(owner.references.load(), 1);
+        host().hold(*owner.owner);  // as a handle does
+    }
+    eventually([&] { return owner.references.load() == 1; });
+    CHECK(!owner.ended);
+    host().unreference(owner);
+}
+
+TEST(an_end_that_began_is_seen) {
+    fake::Interpreter& owner = host().create();
+    std::atomic<bool> goes_on{false}, began{false};
+    owner.at_exit = [&] {
+        owners().begin_end(*owner.owner);
+        began = true;
+        eventually([&] { return goes_on.load(); });
+    };
+    Tally tally;
+    LeaseRef lease = lend(owner, tally);
+    host().unreference(owner);
+    CHECK(!owners().is_ending(owner.id));
+    lease.reset();
+    eventually([&] { return began.load(); });
+    {
+        const OwnerTable::NoDrops guard(owners());  // does not wait for the whole end
+        CHECK(owners().is_ending(owner.id));
+    }
+    goes_on = true;
+    eventually([&] { return owner.ended.load(); });
+    CHECK(owners().is_ending(owner.id));
+    CHECK(!owners().is_ending(new_id()));
+}
+
+TEST(who_is_ending_is_held_no_more) {
+    fake::Interpreter& owner = host().create();
+    owners().begin_end(*owner.owner);
+    const long held = host().held();
+    Tally tally;
+    lend(owner, tally).reset();
+    CHECK_EQ(tally.given_back.load(), 1);
+    CHECK_EQ(host().held(), held);
+    CHECK(owners().await_idle(std::chrono::hours(1)));
+    CHECK_EQ(owner.references.load(), 1);
+}
+
 TEST(a_forced_end_abandons_what_is_out_and_warns_once) {
     fake::Interpreter& owner = host().create();
     fake::Interpreter& receiver = host().create();

@@ -74,9 +74,9 @@ def _restore(taken: Any, payload: bytes | None, first: int, count: int, buffers:
 
 
 def _open_interpreter(number: int) -> object:
-    from memchannel.interpreters import _open
+    from memchannel.interpreters import _by_number
 
-    return _open(number)
+    return _by_number(number)
 
 
 def _reduce_arrow_backed(obj: Any) -> Any:
