@@ -126,6 +126,8 @@ class Channel final : public Transferable {
     }
 
     std::size_t size() const noexcept;
+    // A look without the lock: false if no message is queued now. Others may be waiting to send one.
+    bool may_have_message() const noexcept { return source_ || traits_.capacity == 0 || queue_.size() != 0; }
     ChannelStatistics statistics() const;
     Spin& spin(Side waiting) noexcept {
         return waiting == Side::recv ? source().recv_spin_ : source().send_spin_;

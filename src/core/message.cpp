@@ -128,7 +128,7 @@ void MessageQueue::set_trace_ids(std::uint64_t first) noexcept {
 }
 
 void MessageQueue::count(const Message::Body& body, int change) noexcept {
-    size_ += static_cast<std::size_t>(change);
+    size_.store(size() + static_cast<std::size_t>(change), std::memory_order_relaxed);
     if (!body.riders) return;
     with_riders_ += static_cast<std::size_t>(change);
     Message::count_queued(body, change);
@@ -162,7 +162,9 @@ Message MessageQueue::pop() noexcept {
 void MessageQueue::swap(MessageQueue& other) noexcept {
     std::swap(head_, other.head_);
     std::swap(tail_, other.tail_);
-    std::swap(size_, other.size_);
+    const std::size_t mine = size();
+    size_.store(other.size(), std::memory_order_relaxed);
+    other.size_.store(mine, std::memory_order_relaxed);
     std::swap(with_riders_, other.with_riders_);
 }
 

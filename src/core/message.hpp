@@ -124,7 +124,7 @@ class MessageQueue {
         while (!empty()) pop();
     }
     bool empty() const noexcept { return head_ == nullptr; }
-    std::size_t size() const noexcept { return size_; }
+    std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // any thread may ask
     bool carries_riders() const noexcept { return with_riders_ != 0; }
     bool exclusive() const noexcept;  // one of its messages is
     std::size_t nbytes() const noexcept;
@@ -149,7 +149,7 @@ class MessageQueue {
 
     Message::Body* head_ = nullptr;
     Message::Body* tail_ = nullptr;
-    std::size_t size_ = 0;
+    std::atomic<std::size_t> size_ = 0;  // written under the lock only, so that a plain store does
     std::size_t with_riders_ = 0;
 };
 

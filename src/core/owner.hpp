@@ -98,9 +98,9 @@ class OwnerTable {
     // reaper itself, which runs the end of an interpreter, does not wait.
     bool await_idle(std::chrono::milliseconds limit) noexcept;
 
-    // Keeps the reaper from dropping references for as long as this lives, so that no interpreter comes to its
-    // end by it between being looked at and being taken a reference on: CPython would end it once more with
-    // that one (Python/pystate.c, _PyInterpreterState_IDDecref). Made while attached to nothing.
+    // Keeps the reaper from dropping references for as long as this lives, so that no interpreter comes to
+    // its end by it between being looked at and being taken a reference on: CPython would end it once more
+    // with that one (Python/pystate.c, _PyInterpreterState_IDDecref). Made while attached to nothing.
     class NoDrops {
        public:
         explicit NoDrops(OwnerTable& table) noexcept;

@@ -19,21 +19,22 @@ std::uint64_t next_random(std::uint64_t& state) noexcept {
 }  // namespace
 
 Select::Select(OwnerId who, std::span<Case> cases, std::uint64_t seed)
-    : who_(who),
-      cases_(cases),
-      waiter_(who, "select", 0),
-      recv_entries_(cases.size()),
-      send_entries_(cases.size()),
-      order_(cases.size()),
-      random_(seed | 1) {
+    : who_(who), cases_(cases), waiter_(who, "select", 0), order_(cases.size()), random_(seed | 1) {
     std::iota(order_.begin(), order_.end(), 0);
-    for (std::uint32_t i = 0; i < cases.size(); ++i) {
-        Entry& entry = cases[i].side == Side::recv ? static_cast<Entry&>(recv_entries_[i]) : send_entries_[i];
+}
+
+void Select::prepare() {
+    targets_.reserve(cases_.size());
+    for (std::uint32_t i = 0; i < cases_.size(); ++i) {
+        RecvEntry& recv = recv_entries_.emplace_back();
+        SendEntry& send = send_entries_.emplace_back();
+        Entry& entry = cases_[i].side == Side::recv ? static_cast<Entry&>(recv) : send;
         entry.waiter = &waiter_;
         entry.index = i;
-        targets_.push_back({cases[i].channel->id(), cases[i].side});
+        targets_.push_back({cases_[i].channel->id(), cases_[i].side});
     }
     waiter_.aim(targets_);
+    prepared_ = true;
 }
 
 Select::~Select() { withdraw_all_but(none); }
@@ -60,6 +61,7 @@ Status Select::try_now(std::uint32_t& chosen) {
 }
 
 Status Select::enlist(std::uint32_t& chosen) {
+    if (!prepared_) prepare();
     for (std::size_t k = 0; k < cases_.size() && !waiter_.settled(); ++k) {
         const std::uint32_t i = draw_case(k);
         Case& one = cases_[i];
@@ -111,6 +113,7 @@ bool Select::give_up(std::uint32_t& chosen) noexcept {
 }
 
 void Select::withdraw_all_but(std::uint32_t index) noexcept {
+    if (!prepared_) return;  // it stands in no queue
     for (std::uint32_t i = 0; i < cases_.size(); ++i) {
         if (i == index) continue;
         Case& one = cases_[i];

@@ -31,15 +31,19 @@ class Select {
     bool give_up(std::uint32_t& chosen) noexcept;
     void begin_again() noexcept { waiter_.begin_again(); }
 
-   private:
+    // Whether trying settles the call.
     static bool decided(Status status) noexcept {
         return status != Status::empty && status != Status::full && status != Status::retry;
     }
+
+   private:
+    void prepare();
     std::uint32_t draw_case(std::size_t drawn) noexcept;
     void withdraw_all_but(std::uint32_t index) noexcept;
 
     const OwnerId who_;
     const std::span<Case> cases_;
+    bool prepared_ = false;  // targets and entries are only made when no case is ready at once
     std::vector<Target> targets_;
     Waiter waiter_;
     std::deque<RecvEntry> recv_entries_;  // by case; unused ones stay idle

@@ -2,8 +2,8 @@
 
 #include <optional>
 
-#include "attach.hpp"
 #include "arguments.hpp"
+#include "attach.hpp"
 #include "channel_types.hpp"
 #include "core/block.hpp"
 #include "core/registry.hpp"

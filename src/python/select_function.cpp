@@ -52,6 +52,50 @@ void add_case(ModuleState& state, Cases& cases, PyObject* item) {
     cases.tickets.push_back(std::move(tickets));
 }
 
+// Outcome of a select that was decided.
+struct Decided {
+    Ref end;
+    Channel* channel = nullptr;  // the end's
+    Side side = Side::recv;
+    Status status = Status::empty;
+    Message message;
+};
+
+// Of receives only: one of those that have a message, without locks on the others and without making cases of
+// them. False: there is none, or something is not as it should be; nothing was done then.
+bool receive_ready(ModuleState& state, PyObject* const* values, Py_ssize_t given, Decided& decided) {
+    Channel* ready = nullptr;
+    Py_ssize_t chosen = 0;
+    std::uint32_t count = 0;
+    for (Py_ssize_t i = 0; i < given; ++i) {
+        const EndRef end = end_of(state, values[i]);
+        if (!end || !(static_cast<int>(end.side) & static_cast<int>(Side::recv))) return false;
+        if (!end.channel->may_have_message()) continue;
+        // Each of them with the same chance (Vitter 1985, Random sampling with a reservoir, algorithm R).
+        if (++count > 1 && fresh_seed() % count != 0) continue;
+        ready = end.channel;
+        chosen = i;
+    }
+    if (!ready || !ready->of_this_process()) return false;
+    decided.status = ready->try_recv(current_interpreter(), decided.message);
+    if (!Select::decided(decided.status)) return false;
+    decided.end = Ref::borrow(values[chosen]);
+    decided.channel = ready;
+    return true;
+}
+
+PyObject* answer(ModuleState& state, Ref pair, Decided decided) {
+    if (decided.status != Status::ok) {
+        raise_status(state, decided.status, *decided.channel, decided.side);
+        return nullptr;
+    }
+    PyTuple_SET_ITEM(pair.get(), 0, decided.end.release());
+    Ref value = decided.side == Side::recv ? deliver(state, *decided.channel, std::move(decided.message), {})
+                                           : Ref::borrow(Py_None);
+    PyTuple_SET_ITEM(pair.get(), 1, value.release());
+    return pair.release();
+}
+
 Status run(Select& select, const Deadline deadline, bool nowait, std::uint32_t& chosen) {
     Status status = select.try_now(chosen);
     if (status != Status::empty) return status;
@@ -97,10 +141,18 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
         Deadline deadline = Deadline::never();
         bool nowait;
         if (!parse_timeout(timeout, deadline, nowait)) return nullptr;
-        Cases cases;
-        for (Py_ssize_t i = 0; i < given; ++i) add_case(state, cases, values[i]);
         Ref pair = Ref::steal(PyTuple_New(2));  // now: once a message was received, nothing fails
         if (!pair) return nullptr;
+        Decided decided;
+        if (receive_ready(state, values, given, decided)) {
+            return answer(state, std::move(pair), std::move(decided));
+        }
+        Cases cases;
+        const auto count = static_cast<std::size_t>(given);
+        cases.cases.reserve(count);
+        cases.ends.reserve(count);
+        cases.tickets.reserve(count);
+        for (Py_ssize_t i = 0; i < given; ++i) add_case(state, cases, values[i]);
         Select select(current_interpreter(), cases.cases, fresh_seed());
         std::uint32_t chosen = 0;
         const Status status = run(select, deadline, nowait, chosen);
@@ -114,16 +166,10 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
             return nullptr;
         }
         Select::Case& one = cases.cases[chosen];
-        if (status != Status::ok) {
-            raise_status(state, status, *one.channel, one.side);
-            return nullptr;
-        }
-        cases.tickets[chosen].sent();
-        PyTuple_SET_ITEM(pair.get(), 0, cases.ends[chosen].release());
-        Ref value = one.side == Side::recv ? deliver(state, *one.channel, std::move(one.message), {})
-                                           : Ref::borrow(Py_None);
-        PyTuple_SET_ITEM(pair.get(), 1, value.release());
-        return pair.release();
+        if (status == Status::ok) cases.tickets[chosen].sent();
+        return answer(
+            state, std::move(pair),
+            {std::move(cases.ends[chosen]), one.channel.get(), one.side, status, std::move(one.message)});
     });
 }
 
