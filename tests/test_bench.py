@@ -28,6 +28,13 @@ REPORT = CHECKOUT / "docs" / "reports" / "benchmarks.json"
 LIGHT = "serial,memoryview,pickle,asyncio,threads,processes,interpreters,core"
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what the command sets for the rest of its process."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setenv("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
+
+
 def run_bench(*arguments: str | Path, folder: Path, limit: int = 280) -> str:
     """Run the command in a process of its own, with warnings as errors; returns what it prints."""
     done = subprocess.run(
