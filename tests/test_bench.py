@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,8 +31,8 @@ LIGHT = "serial,memoryview,pickle,asyncio,threads,processes,interpreters,core"
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take back what the command sets for the rest of its process."""
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    """Keep the command from limiting OpenBLAS in this process, whose other tests count its threads."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", str(os.cpu_count() or 1))
     monkeypatch.setenv("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
 
 
