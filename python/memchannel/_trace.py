@@ -216,7 +216,7 @@ class Trace:
         for thread, label, packed in logs:
             threads[thread] = self._names.get(thread, label)
             events += [_event(fields, thread, began, names) for fields in _PACKED.iter_unpack(packed)]
-        events += self._unfinished_waits(began, ended)
+        events += list(self._unfinished_waits(began, ended, events))
         events.append(
             _event(
                 (began, ended, self._interpreter, -1, 0, 0, 0, len(names), 1, RUN, 0, 1),
@@ -228,9 +228,14 @@ class Trace:
         events.sort(key=lambda event: (event.begin, -event.end))
         return _Recorded(began, ended - began, dropped, threads, _named_submissions(events))
 
-    def _unfinished_waits(self, began: int, ended: int) -> Iterator[TraceEvent]:
+    def _unfinished_waits(self, began: int, ended: int, recorded: list[TraceEvent]) -> Iterator[TraceEvent]:
+        last: dict[tuple[int, int], int] = {}  # when the thread's last event was over
+        for event in recorded:
+            key = event.interpreter, event.thread
+            last[key] = max(last.get(key, 0), event.end)
         for interpreter, thread, name, targets, seconds, _ in self._parked:
-            begin = max(began, self._stopped_at - round(seconds * 1e9))
+            # How long it has waited is told by a later look at the clock than `_stopped_at`.
+            begin = max(began + last.get((interpreter, thread), 0), self._stopped_at - round(seconds * 1e9))
             if begin >= ended or name.endswith("_async"):  # of an event loop: no thread waits
                 continue
             thing, side = targets[0] if len(targets) == 1 else (0, None)
