@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import tblib.pickling_support
 
 import memchannel
 from memchannel.errors import RemoteTraceback, pack_exception, poisoned_error
@@ -143,6 +145,34 @@ def test_base_exceptions_and_groups_of_them() -> None:
     assert exit_error.code == 3
     group = restore(sent(BaseExceptionGroup("b", [KeyboardInterrupt(), UnpicklableError(1, 2)])))
     assert type(group) is BaseExceptionGroup
+
+
+@pytest.fixture
+def tblib_installed() -> Iterator[None]:
+    """The state of a process that has imported Dask."""
+    before = dict(copyreg.dispatch_table)
+    tblib.pickling_support.install()
+    try:
+        yield
+    finally:
+        copyreg.dispatch_table.clear()
+        copyreg.dispatch_table.update(before)
+
+
+@pytest.mark.usefixtures("tblib_installed")
+def test_reducers_of_tblib_change_nothing() -> None:
+    exit_error = restore(sent(SystemExit(3)))
+    assert isinstance(exit_error, SystemExit)
+    assert exit_error.code == 3
+    assert exit_error.__traceback__ is None
+    assert type(restore(sent(UnpicklableError(1, 2)))) is memchannel.RemoteError
+    channel: memchannel.Channel[BaseException] = memchannel.Channel()
+    channel.send(caught(with_cause))
+    received = channel.recv()
+    assert type(received) is ValueError
+    assert type(received.__cause__) in {RemoteTraceback, ZeroDivisionError}
+    channel.send(exit_error)
+    assert channel.recv().code == 3  # type: ignore[attr-defined]
 
 
 def test_one_that_cannot_be_made_again_is_a_remote_error() -> None:

@@ -79,6 +79,18 @@ def _open_interpreter(number: int) -> object:
     return _by_number(number)
 
 
+def _reduce_plainly(exc: BaseException) -> Any:
+    """Reduce as the exception's class says, also where tblib is installed.
+
+    Dask does that for all classes (`tblib.pickling_support.install`). Its reducers add what snapshots have,
+    and leave attributes out.
+    """
+    reducer = copyreg.dispatch_table.get(type(exc))
+    if getattr(reducer, "__module__", None) == "tblib.pickling_support":
+        return exc.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    return NotImplemented
+
+
 def _reduce_arrow_backed(obj: Any) -> Any:
     # pandas' own __getstate__ copies the chunks into one; its __setstate__ takes a list of them as well.
     chunks = obj._pa_array.chunks
@@ -196,7 +208,7 @@ class _Pickler(pickle.Pickler):
         if issubclass(kind, descriptors.kinds()):
             return descriptors.reduce(obj)
         if isinstance(obj, BaseException):
-            return NotImplemented if self._plain_exceptions else self._reduce_exception(obj)
+            return _reduce_plainly(obj) if self._plain_exceptions else self._reduce_exception(obj)
         return self._reduce_known(obj, kind)
 
     # `reduce` is asked for objects of those types only that it may have something to do with.
