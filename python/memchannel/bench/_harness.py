@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from memchannel.bench._machine import core_problem
 from memchannel.bench._peers import PEERS, missing, peer_of
 
 __all__ = ["Benchmark", "Figure", "Side", "coloured", "per_operation", "shown"]
@@ -215,7 +216,7 @@ class Benchmark:
         peer = peer_of(side)
         if peer is None:
             return True
-        why = missing(peer)
+        why = missing(peer) or (core_problem() if peer == "core" else None)
         if why is not None:
             self.leave_out(side, why)
             return False

@@ -97,6 +97,17 @@ def core_program() -> Path:
     return build / "bench_primitives"
 
 
+@functools.cache
+def core_problem() -> str | None:
+    """Tell why the core without Python cannot be measured here; None if it can."""
+    try:
+        core_program()
+    except (OSError, RuntimeError) as error:
+        lines = [line for line in str(error).splitlines() if "Error" in line]
+        return f"cannot be built: {(lines or [type(error).__name__])[-1].strip()}"
+    return None
+
+
 def resident() -> int:
     """Return the bytes of memory that the process uses now."""
     with open("/proc/self/statm") as file:
