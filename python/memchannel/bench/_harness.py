@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import random
 import re
 import statistics
@@ -30,8 +29,9 @@ from typing import Any
 
 from memchannel.bench._machine import core_problem
 from memchannel.bench._peers import PEERS, missing, peer_of
+from memchannel.cli._colours import painted
 
-__all__ = ["Benchmark", "Figure", "Side", "coloured", "per_operation", "shown"]
+__all__ = ["Benchmark", "Figure", "Side", "per_operation", "shown"]
 
 type Side = Callable[[], float]
 
@@ -140,13 +140,6 @@ def shown(value: float, unit: str) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
-def coloured(text: str, good: bool) -> str:
-    """Colour a text for terminals (ECMA-48, 8.3.117), and only for them; see also no-color.org."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    return f"\033[{32 if good else 31}m{text}\033[0m"
-
-
 class Benchmark:
     """A named collection of scenarios.
 
@@ -216,11 +209,14 @@ class Benchmark:
         peer = peer_of(side)
         if peer is None:
             return True
-        why = missing(peer) or (core_problem() if peer == "core" else None)
+        chosen = side == base or self.peers is None or peer in self.peers
+        why = missing(peer)
+        if why is None and chosen and peer == "core":  # which is built now, if it was not yet
+            why = core_problem()
         if why is not None:
             self.leave_out(side, why)
             return False
-        return side == base or self.peers is None or peer in self.peers
+        return chosen
 
     def enter(
         self,
@@ -332,7 +328,7 @@ class Benchmark:
         parts += [" " * 18 if one else f"{shown(figure.median, figure.unit):>10} {figure.spread:>7.0%}"]
         parts.append(f"{figure.ratio:>8.3g}x" if figure.ratio is not None else " " * 9)
         if figure.goal:
-            parts.append(" " + coloured(figure.goal, bool(figure.reached)))
+            parts.append(" " + painted(figure.goal, "good" if figure.reached else "bad", sys.stdout))
         self.say(" ".join(parts).rstrip())
 
     def run(self, only: str = "") -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memchannel.cli._colours import painted
 from memchannel.cli._common import (
     FAILURE,
     CommandError,
@@ -186,7 +188,6 @@ def _measure(benches: list[Benchmark], peers: list[str] | None, args: argparse.N
 
 def _conclude(results: Results) -> None:
     """Print the goals that were measured."""
-    from memchannel.bench._harness import coloured
     from memchannel.bench._results import summary
 
     rows = [row for row in summary(results) if row[2] != "not measured"]
@@ -194,4 +195,5 @@ def _conclude(results: Results) -> None:
         say("\n== goals")
     for goal, measured, outcome in rows:
         plain = outcome.replace("*", "")
-        say(f"{goal.what:<66.66} {coloured(plain, plain == 'reached'):<24} {measured}")
+        told = painted(plain, "good" if plain == "reached" else "bad", sys.stdout)
+        say(f"{goal.what:<66.66} {told:<24} {measured}")
