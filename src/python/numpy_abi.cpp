@@ -30,10 +30,12 @@ NumpyTable* fetch(NumpyTable*& slot, PyObject* capsule) noexcept {
     return slot = table;
 }
 
-// Not PyImport_GetModule, which waits for other threads' imports and can be interrupted.
+// Not PyImport_GetModule, which waits for other threads' imports and can be interrupted. Each send comes by
+// where NumPy is not imported: so without an exception for a missing key.
 Ref listed_module(const char* name) noexcept {
-    Ref key = Ref::steal(PyUnicode_FromString(name));
-    return key ? Ref::steal(PyObject_GetItem(PyImport_GetModuleDict(), key.get())) : Ref();
+    PyObject* module = nullptr;
+    PyMapping_GetOptionalItemString(PyImport_GetModuleDict(), name, &module);
+    return Ref::steal(module);
 }
 
 }  // namespace
