@@ -49,3 +49,31 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str], trace: str, output: str, message: str
 ) -> None:
     fails(capsys, ["map", "data.npy", "numpy:sum", "-o", output, "--trace", trace], 2, message)
+
+
+def test_the_data_are_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other-name.npy").hardlink_to("data.npy")
+    for trace in ("data.npy", "./data.npy", "other-name.npy"):
+        fails(capsys, ["map", "data.npy", "numpy:sum", "--trace", trace], 2, "would overwrite the data")
+    assert np.load("data.npy").shape == (100, 4)
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "out.npy"]])
+def test_a_trace_that_cannot_be_written_takes_no_result_along(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, output: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("traces").mkdir()
+    Path("tidying.py").write_text(
+        "import os\n\ndef total(block):\n"
+        "    if os.path.isdir('traces'):\n        os.rmdir('traces')\n    return block.sum()\n"
+    )
+    command = ["map", "data.npy", "tidying:total", "-j", "1", "--blocks", "2", "--trace", "traces/run.json"]
+    assert main([*command, *output]) == 1
+    told, errors = capsys.readouterr()
+    assert errors == "memchannel map: error: cannot write 'traces/run.json': No such file or directory\n"
+    if output:
+        assert np.load("out.npy").tolist() == [19900.0, 59900.0]
+    else:
+        assert told.endswith("[19900. 59900.]\n")
+    assert "trace" not in told

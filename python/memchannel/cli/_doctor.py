@@ -202,12 +202,7 @@ def _print(facts: Facts) -> None:
             ("memory", _memory(machine)),
             ("memchannel", f"{ours['version']}, {_verdict(ours, 'one core for all interpreters')}"),
             ("", ours["core"]),
-            (
-                "requires",
-                ", ".join(
-                    f"{name} {version or 'MISSING'}" for name, version in facts["requirements"].items()
-                ),
-            ),
+            ("requires", _listed(facts["requirements"])),
             ("fork", ours["fork"]),
             ("images", _verdict(machine, "private images of extension modules are possible")),
             *_settings(facts["environment"]),

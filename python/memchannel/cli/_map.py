@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
@@ -31,6 +32,7 @@ from memchannel.errors import RemoteTraceback
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from memchannel._trace import Trace
     from memchannel.cli._npy import Assembly
 
 DESCRIPTION = """\
@@ -82,7 +84,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "-j",
-        "--jobs",
+        "--workers",
         metavar="N",
         type=worker_count,
         help="number of interpreters (default: one for each CPU)",
@@ -114,34 +116,37 @@ def _packages(text: str) -> str | tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command line says; errors are raised as `CommandError`."""
+    import memchannel
     from memchannel.cli._function import load_function
     from memchannel.cli._npy import Assembly, file_allocator, open_array
 
     data = open_array(args.data)
     axis = _axis_of(data, args)
     _check_packages(args)
+    trace_file = _trace_file(args)
+    trace = None if trace_file is None else memchannel.trace()
     function = load_function(args.function)
     if args.output is None:
         assembly = Assembly(axis, data.shape[axis])
-        lines = _recorded(args, function, data, axis, assembly)
+        lines = _collect(args, function, data, axis, assembly, trace)
         result = assembly.finish()
         place = ""
     else:
         with replacing(check_destination(args.output)) as temporary:
             assembly = Assembly(axis, data.shape[axis], file_allocator(temporary))
-            lines = _recorded(args, function, data, axis, assembly)
+            lines = _collect(args, function, data, axis, assembly, trace)
             with writing(args.output):
                 result = assembly.finish()
         place = f", in {args.output}"
-    print_table(
-        [
-            ("data", f"{_layout(data)}, mapped from {args.data}"),
-            *lines,
-            ("result", f"{_layout(result)}{place}"),
-        ]
-    )
-    if args.output is None:
-        say(result)
+    rows = [("data", f"{_layout(data)}, mapped from {args.data}"), *lines]
+    rows.append(("result", f"{_layout(result)}{place}"))
+    try:
+        if trace is not None and trace_file is not None:
+            rows.append(("trace", _saved(trace, trace_file, args.trace)))
+    finally:  # the result is there, whether or not its trace can be written
+        print_table(rows)
+        if args.output is None:
+            say(result)
     return 0
 
 
@@ -168,27 +173,33 @@ def _check_packages(args: argparse.Namespace) -> None:
         raise CommandError(f"--packages: {error}") from error
 
 
-def _recorded(
-    args: argparse.Namespace, function: Callable[..., Any], data: NDArray[Any], axis: int, assembly: Assembly
-) -> list[tuple[str, str]]:
-    """Do as `_collect` does, and write the trace that is asked for."""
-    import memchannel
-
+def _trace_file(args: argparse.Namespace) -> Path | None:
+    """Give the file for the trace, if one is asked for; refuse one that would take another's place."""
     if args.trace is None:
-        return _collect(args, function, data, axis, assembly)
-    if args.output is not None and os.path.realpath(args.trace) == os.path.realpath(args.output):
+        return None
+    target = check_destination(args.trace)
+    if target.exists() and target.samefile(args.data):
+        raise CommandError(f"--trace would overwrite the data in {str(args.data)!r}: name another file")
+    if args.output is not None and target == Path(os.path.realpath(args.output)):
         raise CommandError(f"--trace and --output are both {str(args.trace)!r}: name two files")
-    with replacing(check_destination(args.trace)) as temporary:
-        with memchannel.trace() as trace:
-            lines = _collect(args, function, data, axis, assembly)
-        with writing(args.trace):
-            trace.save(temporary)
+    return target
+
+
+def _saved(trace: Trace, target: Path, path: Path) -> str:
+    """Write the trace to `target`, where `path` leads, and return what there is to tell."""
+    with replacing(target) as temporary, writing(path):
+        trace.save(temporary)
     lost = f", {trace.dropped} more dropped" if trace.dropped else ""
-    return [*lines, ("trace", f"{len(trace.events)} events{lost}, in {args.trace}")]
+    return f"{len(trace.events)} events{lost}, in {path}"
 
 
 def _collect(
-    args: argparse.Namespace, function: Callable[..., Any], data: NDArray[Any], axis: int, assembly: Assembly
+    args: argparse.Namespace,
+    function: Callable[..., Any],
+    data: NDArray[Any],
+    axis: int,
+    assembly: Assembly,
+    trace: Trace | None,
 ) -> list[tuple[str, str]]:
     """Run the function over all blocks, put the results into `assembly`, return what there is to tell."""
     import memchannel
@@ -196,7 +207,8 @@ def _collect(
 
     before = memchannel.stats()
     start = time.perf_counter()
-    with memchannel.InterpreterPool(args.jobs, packages=args.packages) as pool:
+    recording = contextlib.nullcontext() if trace is None else trace
+    with recording, memchannel.InterpreterPool(args.workers, packages=args.packages) as pool:
         workers = pool._max_workers  # the name that the standard library's executors have for it
         cut = split(data.shape[axis], args.blocks or BLOCKS_PER_WORKER * workers, overlap=0)
         blocks = [slice(block.start, block.stop) for block in cut]

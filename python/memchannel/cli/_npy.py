@@ -168,7 +168,8 @@ class Assembly:
 
     def _checked(self, result: Any) -> Array:
         if not isinstance(result, np.ndarray | np.generic | bool | int | float | complex):
-            raise TypeError(f"returned a {type(result).__name__}; return a number or a NumPy array")
+            kind = "None" if result is None else f"a {type(result).__name__}"
+            raise TypeError(f"returned {kind}; return a number or a NumPy array")
         if isinstance(result, np.ma.MaskedArray):
             raise TypeError(
                 "returned a masked array, and .npy files hold no mask; return array.filled(value)"
