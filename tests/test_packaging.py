@@ -220,3 +220,19 @@ def test_editable_install_follows_the_sources(
     (unpacked / "python" / "memchannel" / "added_later.py").write_text("NAME = 'no new install'\n")
     seen = run(fresh_python, "-c", "import memchannel.added_later as m; print(m.NAME)", cwd=tmp_path)
     assert seen == "no new install\n"
+
+
+def test_an_environment_of_an_old_python_is_refused_and_kept(tmp_path: Path) -> None:
+    """As it is after `python3 -m venv .venv` on a system with an older Python."""
+    python = tmp_path / "old" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 1011007 too-old 3.11.7\n")  # what ./dev has a Python tell of itself
+    python.chmod(0o755)
+    environment = {**os.environ, "MEMCHANNEL_VENV": str(tmp_path / "old")}
+    done = subprocess.run(
+        [CHECKOUT / "dev", "demo"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"{python} (3.11.7) is too old: 3.13 is the oldest supported" in done.stderr
+    assert f"remove it (rm -r {tmp_path / 'old'})" in done.stderr
+    assert python.exists()
