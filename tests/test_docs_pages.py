@@ -137,6 +137,17 @@ def test_commands_of_memchannel_exist() -> None:
     assert {"map", "doctor"} <= words_after("memchannel") <= known
 
 
+@pytest.mark.parametrize("command", ["map", "doctor", "demo", "bench"])
+def test_help_on_the_page_of_the_command_line_is_what_it_says(command: str) -> None:
+    page = (DOCS / "command-line.md").read_text()
+    block = re.search(rf"^## memchannel {command}\n.*?^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    asked = [sys.executable, "-m", "memchannel", command, "--help"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    # Releases of Python break lines at other places.
+    assert block[1].split() == told.split(), f"paste what this prints: COLUMNS=100 memchannel {command} --help"
+
+
 def test_files_that_pages_name_exist() -> None:
     # channel-behaviours.md and packages.md name files of other projects.
     own = [page for page in PAGES if page.name not in {"channel-behaviours.md", "packages.md"}]
