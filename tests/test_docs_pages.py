@@ -145,7 +145,9 @@ def test_help_on_the_page_of_the_command_line_is_what_it_says(command: str) -> N
     asked = [sys.executable, "-m", "memchannel", command, "--help"]
     told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     # Releases of Python break lines at other places.
-    assert block[1].split() == told.split(), f"paste what this prints: COLUMNS=100 memchannel {command} --help"
+    assert block[1].split() == told.split(), (
+        f"paste what this prints: COLUMNS=100 memchannel {command} --help"
+    )
 
 
 def test_files_that_pages_name_exist() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import memchannel
 from image_support import Isolated, compile_library, extension, run_child
 
 
@@ -145,9 +146,36 @@ def test_what_a_covered_package_imports_is_covered(tmp_path: Path) -> None:
             "ImageError: module 'other' does not support loading in an interpreter with its own GIL" in text
         )
         assert "memchannel.images.enable('other')" in text
-        assert "(numpy, outer)" in text
+        assert "(numpy, outer); name it where the interpreter or pool is made" in text
+        assert "packages=('numpy', 'outer', 'other')" in text
         assert not interpreter.value("'other' in sys.modules")
         interpreter.run("memchannel.images.enable('other'); import other; assert other.count() == 1")
+
+
+@pytest.mark.parametrize(
+    "handler", ["raise ImportError('broken, please reinstall') from exc", "raise ImportError('broken')"]
+)
+def test_a_package_that_takes_a_refused_module_for_a_broken_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: str
+) -> None:
+    """As SciPy does; the reason is told last, where people look."""
+    monkeypatch.syspath_prepend(tmp_path)
+    extension(tmp_path / "grumbling", "part")
+    (tmp_path / "grumbling" / "__init__.py").write_text(
+        f"try:\n    import grumbling.part\nexcept ImportError as exc:\n    {handler}\n"
+    )
+
+    def use() -> None:
+        __import__("grumbling")
+
+    with memchannel.InterpreterPool(1) as pool:
+        error = pool.submit(use).exception()
+        assert isinstance(error, ImportError)
+        (note,) = error.__notes__
+        assert "packages=('numpy', 'grumbling')" in note
+        assert str(error.__cause__).rstrip('"\n').endswith(note)
+    with memchannel.InterpreterPool(1, packages=("numpy", "grumbling")) as pool:
+        pool.submit(use).result()
 
 
 def test_what_a_covered_distribution_requires_is_covered(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from collections.abc import Callable
@@ -143,7 +144,29 @@ def snapshot(exc: BaseException) -> ExceptionSnapshot:
 
     The snapshot holds strings, bytes and snapshots only, so that it can always be sent.
     """
+    if isinstance(exc, ImportError):
+        with contextlib.suppress(Exception):
+            _note_refusal(exc)
     return _snapshot(exc, {})
+
+
+def _note_refusal(exc: ImportError) -> None:
+    """Note why a module was refused, on the error that a package raised in its place.
+
+    Packages take a module of theirs that does not load for a broken installation, and say so instead.
+    """
+    from memchannel.images import ImageError
+
+    linked: BaseException | None = exc
+    for _ in range(_MOST_LINKED):
+        if linked is None:
+            return
+        if isinstance(linked, ImageError):
+            reason = str(linked)
+            if not any(reason in text for text in (str(exc), *_notes(exc))):
+                exc.add_note(reason)
+            return
+        linked = linked.__cause__ or linked.__context__
 
 
 def _snapshot(

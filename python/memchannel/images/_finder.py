@@ -105,7 +105,7 @@ class ImageFinder:
             if covered:
                 spec.loader = PrivateImageLoader(spec.name, spec.origin, self.libraries, top)
             else:
-                spec.loader = UncoveredLoader(spec.name, spec.origin, ", ".join(sorted(self._named)))
+                spec.loader = UncoveredLoader(spec.name, spec.origin, self._named)
         elif covered:
             adapt(spec.name, spec.loader, self.libraries)
 

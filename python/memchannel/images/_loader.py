@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, ExtensionFileLoader, ModuleSpec, PathFinder
 from importlib.util import _incompatible_extension_module_restrictions, module_from_spec
 from types import BuiltinFunctionType, ModuleType
@@ -95,9 +95,9 @@ def _adopt_single_phase(module: Any, spec: ModuleSpec) -> ModuleType:
 class UncoveredLoader(ExtensionFileLoader):
     """The ordinary loader, with a hint where CPython refuses the module."""
 
-    def __init__(self, name: str, path: str, enabled: str) -> None:
+    def __init__(self, name: str, path: str, named: Iterable[str]) -> None:
         super().__init__(name, path)
-        self._enabled = enabled
+        self._named = sorted(named)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Create the module, or say what to do if CPython's check refuses it."""
@@ -110,7 +110,8 @@ class UncoveredLoader(ExtensionFileLoader):
             raise ImageError(
                 f"module {spec.name!r} does not support loading in an interpreter with its own GIL, and "
                 f"package {package!r} is not among those that load as private images here "
-                f"({self._enabled}); add it: memchannel.images.enable({package!r})",
+                f"({', '.join(self._named)}); name it where the interpreter or pool is made, "
+                f"packages={(*self._named, package)}, or call memchannel.images.enable({package!r}) there",
                 name=spec.name,
                 path=self.path,
             ) from error
