@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -80,9 +81,26 @@ def trim_examples(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.MULTILINE)
 
 
+def insert_notebook(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the cells of a notebook, all but its title, where a page of the gallery names it."""
+    if (found := re.search(r"<!-- cells: (\S+) -->", source[0])) is None:
+        return
+    path = (app.srcdir / page).parent / found[1]
+    app.env.note_dependency(path, docname=page)
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"````ipython3\n{text}\n````")
+    parts[0] = parts[0].partition("\n")[2]
+    cells = re.sub(r"\]\((?:\.\./)*docs/", "](../", "\n\n".join(parts))
+    cells = re.sub(r"\]\((?:\.\./)*(\w+)\.ipynb\)", r"](\1.md)", cells)
+    source[0] = source[0].replace(found[0], cells)
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", trim_examples)
+    app.connect("source-read", insert_notebook)
     app.connect("autodoc-process-bases", leave_out_private_bases)
     app.connect("missing-reference", leave_as_code)
     app.connect("autodoc-process-signature", mend_signature, priority=400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pydoc
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 DOCS = CHECKOUT / "docs"
-PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("gallery/*.md"))]
 MODULES = ["memchannel", *(f"memchannel.{name}" for name in ("errors", "exceptions", "images"))]
 MODULES += [f"memchannel.{name}" for name in ("interpreters", "statistics", "testing")]
 
@@ -36,6 +37,16 @@ def test_every_page_is_in_a_table_of_contents() -> None:
     pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.*[dt]")} - {"index"}
     missing = [page for page in sorted(pages) if not any(fnmatchcase(page, entry) for entry in listed)]
     assert not missing, f"name these pages in a toctree of docs/index.md: {missing}"
+
+
+def test_every_notebook_has_a_page_in_the_gallery() -> None:
+    notebooks = [path for path in (CHECKOUT / "notebooks").rglob("*.ipynb") if ".ipynb_" not in str(path)]
+    assert len(notebooks) >= 8
+    for notebook in notebooks:
+        page = (DOCS / "gallery" / f"{notebook.stem}.md").read_text()
+        title = "".join(json.loads(notebook.read_text())["cells"][0]["source"]).splitlines()[0]
+        assert page.splitlines()[0] == title
+        assert f"\n<!-- cells: ../../{notebook.relative_to(CHECKOUT)} -->\n" in page
 
 
 # ---- reference
