@@ -120,6 +120,8 @@ def test_unknown_names_are_refused_with_those_that_there_are(
     monkeypatch.chdir(tmp_path)
     fails(capsys, ["bench", "nosuch"], 2, r"there is no benchmark 'nosuch'; there are: main_job, .*scaling")
     fails(capsys, ["bench", "--against", "ray,nosuch"], 2, r"there is no peer 'nosuch'; there are: threads, ")
+    only = r"no scenario has 'nosuch' in its name; there are: heavy, light, workers"
+    fails(capsys, ["bench", "main_job", "--only", "nosuch"], 2, only)
     fails(capsys, ["bench", "--plots", "nosuch"], 2, r"there is no directory 'nosuch' for the plots")
     fails(capsys, ["bench", "--page", "nosuch.md"], 2, r"there is no page 'nosuch.md' to fill")
     fails(capsys, ["bench", "--json", "nosuch/x.json"], 2, r"there is no directory 'nosuch'")

@@ -320,8 +320,10 @@ class ArrayView:
             shown = repr(self.tolist()) if self.size <= 20 else f"[{', '.join(self._first(3))}, ...]"
         return f"ArrayView({shown}, shape={self.shape}, dtype={self.dtype!r})"
 
-    __rich_repr__ = _display.fields
     _repr_html_ = _display.html_of
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        return _display.fields(self)
 
     def _first(self, count: int) -> list[str]:
         view = self

@@ -139,8 +139,10 @@ class InterpreterPool(Executor):
     def __repr__(self) -> str:
         return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers>"
 
-    __rich_repr__ = _display.fields
     _repr_html_ = _display.html_of
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        return _display.fields(self)
 
     def __reduce__(self) -> NoReturn:
         raise pickle.PicklingError(

@@ -64,7 +64,7 @@ def symbols_without_type(report: bytes) -> list[str]:
 
 
 def main() -> int:
-    """Run all, beside each other; 1 for errors. Unknown types are only told."""
+    """Run all, beside each other; 1 for errors."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         readme = readme_as_program(folder)
@@ -90,7 +90,7 @@ def main() -> int:
         unknown = symbols_without_type(completeness.communicate()[0])
         for symbol in unknown:
             print(f"the type of {symbol} is not known to who uses it: annotate it")
-    return int(any(process.returncode for process in running))
+    return int(bool(unknown) or any(process.returncode for process in running))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _check_outputs(args)
     if args.source is None:
+        _check_scenarios(benches, args.only)
         results = _measure(benches, peers, args)
     else:
         try:
@@ -155,6 +156,12 @@ def _check_outputs(args: argparse.Namespace) -> None:
             import matplotlib  # noqa: F401
         except ImportError as error:
             raise CommandError("plots need Matplotlib: pip install 'memchannel[plot]'", FAILURE) from error
+
+
+def _check_scenarios(benches: list[Benchmark], only: str) -> None:
+    there = [name for one in benches for name in one.scenarios]
+    if not any(only in name for name in there):
+        raise CommandError(f"no scenario has {only!r} in its name; there are: {', '.join(there)}")
 
 
 def _write(path: Path, text: str) -> None:
