@@ -46,7 +46,7 @@ def test_close(interp: Interpreter) -> None:
 def test_a_closed_interpreter_is_not_found(use: Callable[[Interpreter], object]) -> None:
     closed = interpreters.create(packages=None)
     interpreters.close(closed)
-    with pytest.raises(NotFoundError, match=str(closed.id)):
+    with pytest.raises(NotFoundError, match=f"there is no interpreter {closed.id}: it was closed"):
         use(closed)
 
 

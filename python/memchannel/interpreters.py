@@ -34,7 +34,7 @@ from memchannel._interrupts import _is_main_interpreter
 from memchannel._leftover import leftover_threads
 from memchannel._setup import current_settings
 from memchannel._spans import traced_run
-from memchannel.run import RunResult, call_soon, interpreter_id, run
+from memchannel.run import RunResult, call_soon, interpreter_id, is_busy, run
 
 if sys.version_info >= (3, 14):
     from concurrent.interpreters import Interpreter
@@ -385,7 +385,7 @@ def is_running(interpreter: Interpreter) -> bool:
     TypeError
         It is no interpreter.
     """
-    return bool(_interpreters.is_running(interpreter_id(interpreter, "is_running")))
+    return is_busy(interpreter_id(interpreter, "is_running"))
 
 
 def running() -> list[Interpreter]:

@@ -107,14 +107,18 @@ def interpreter_id(interp: object, function: str) -> int:
     return number
 
 
-def _refuse_running(number: int) -> None:
+def is_busy(number: int) -> bool:
+    """Tell whether an interpreter runs something in its ``__main__``; an error says if there is none."""
     try:
-        busy = _interpreters.is_running(number)
+        return bool(_interpreters.is_running(number))
     except _interpreters.InterpreterNotFoundError:
         raise _interpreters.InterpreterNotFoundError(
             f"there is no interpreter {number}: it was closed, or never made"
         ) from None
-    if busy:
+
+
+def _refuse_running(number: int) -> None:
+    if is_busy(number):
         raise RuntimeError(f"interpreter {number} is running; an interpreter runs one thing at a time")
 
 
@@ -399,7 +403,7 @@ def call_soon[*Ts](interp: Interpreter, function: Callable[[*Ts], object], /, *a
     given: tuple[Any, ...] = args
     number = interpreter_id(interp, "call_soon")
     _refuse_closed(number)
-    _interpreters.is_running(number)  # raises if there is none
+    is_busy(number)  # raises if there is none
     try:
         _core._call_soon(number, (function, given))
     except Exception as exc:
