@@ -74,10 +74,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 LEAVING = {
     "exits": "block 0:25 of axis 0 failed: SystemExit: 0",
     "system_exit": "block 0:25 of axis 0 failed: SystemExit: enough",
-    "interrupts": "block 0:25 of axis 0 failed: KeyboardInterrupt: ",
+    "interrupts": "block 0:25 of axis 0 failed: KeyboardInterrupt$",
     "closes": "block 0:25 of axis 0 failed: GeneratorExit: closed",
     "stops": "block 0:25 of axis 0 failed: StopIteration: 5",
-    "stops_late": "block 50:75 of axis 0 failed: StopIteration: ",
+    "stops_late": "block 50:75 of axis 0 failed: StopIteration$",
     "own": "block 0:25 of axis 0 failed: Own: mine",
 }
 

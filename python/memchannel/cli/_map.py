@@ -247,7 +247,8 @@ def _take(results: Iterator[Any], block: slice, assembly: Assembly, args: argpar
             complain(str(error.__cause__).strip())
         elif not isinstance(error, Exception):
             raise
-        raise CommandError(f"{where} failed: {type(error).__name__}: {error}", FAILURE) from error
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise CommandError(f"{where} failed: {what}", FAILURE) from error
     try:
         with writing(args.output):
             assembly.add(result, block)
