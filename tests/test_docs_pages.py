@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pydoc
 import re
 import subprocess
@@ -141,9 +142,14 @@ def test_commands_of_the_checkout_exist() -> None:
     assert {"test", "docs"} <= words_after("./dev") <= known
 
 
+def help_of(*command: str) -> str:
+    asked = [sys.executable, "-m", "memchannel", *command, "--help"]
+    plain = {**os.environ, "PYTHON_COLORS": "0"}
+    return subprocess.run(asked, capture_output=True, text=True, check=True, env=plain).stdout
+
+
 def test_commands_of_memchannel_exist() -> None:
-    command = [sys.executable, "-m", "memchannel", "--help"]
-    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = help_of()
     known = set(re.findall(r"^ +([a-z][a-z-]*) ", usage, re.MULTILINE))
     assert {"map", "doctor"} <= words_after("memchannel") <= known
 
@@ -153,10 +159,8 @@ def test_help_on_the_page_of_the_command_line_is_what_it_says(command: str) -> N
     page = (DOCS / "command-line.md").read_text()
     block = re.search(rf"^## memchannel {command}\n.*?^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert block is not None
-    asked = [sys.executable, "-m", "memchannel", command, "--help"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     # Releases of Python break lines at other places.
-    assert block[1].split() == told.split(), (
+    assert block[1].split() == help_of(command).split(), (
         f"paste what this prints: COLUMNS=100 memchannel {command} --help"
     )
 
