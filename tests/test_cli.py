@@ -276,6 +276,11 @@ class TestMapRefuses:
         np.save("objects.npy", np.array([1, "a", None], dtype=object))
         fails(capsys, ["map", "objects.npy", f"{module}:total"], 2, "dtype object holds Python objects")
 
+    def test_pipe(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
+        os.mkfifo("pipe.npy")  # nobody writes into it
+        fails(capsys, ["map", "pipe.npy", f"{module}:total"], 2, "it is a pipe, and only files can be mapped")
+        fails(capsys, ["map", os.devnull, f"{module}:total"], 2, "it is a character device")
+
     def test_archive(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         np.savez("several.npz", a=np.zeros(3))
         fails(

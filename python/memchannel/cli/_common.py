@@ -119,12 +119,16 @@ _KINDS = {
 }
 
 
+def kind_of_file(status: os.stat_result) -> str:
+    """Name the kind of what is there and no regular file."""
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
+
+
 def _check_replaceable(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise _unwritable(path, "it is a directory; name a file in it")
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
-        raise _unwritable(path, f"it is {kind}; name a regular file")
+        raise _unwritable(path, f"it is {kind_of_file(status)}; name a regular file")
     for descriptor, name in ((1, "output"), (2, "error")):
         with contextlib.suppress(OSError):  # closed
             if os.path.samestat(os.fstat(descriptor), status):

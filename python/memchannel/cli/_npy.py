@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from memchannel.cli._common import CommandError
+from memchannel.cli._common import CommandError, kind_of_file
 
 Array = NDArray[Any]
 
@@ -23,8 +24,10 @@ def open_array(path: Path) -> Array:
     Raises
     ------
     CommandError
-        The file is missing, unreadable, not a ``.npy`` file, truncated, or holds Python objects.
+        The file is missing, unreadable, a pipe or a device, not a ``.npy`` file, truncated, or holds Python
+        objects.
     """
+    _refuse_pipe(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(npy.MAGIC_PREFIX))
@@ -44,6 +47,19 @@ def open_array(path: Path) -> Array:
     raise CommandError(
         f"{str(path)!r} is not a .npy file: it starts with {start!r}; write one with numpy.save"
     )
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Refuse what cannot be mapped, before it is opened: that waits for whoever writes into a pipe."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return  # opening it says why
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise CommandError(
+            f"cannot read {str(path)!r}: it is {kind_of_file(status)}, and only files can be mapped into "
+            "memory; save the array in one"
+        )
 
 
 def _unreadable(error: Exception) -> str:
