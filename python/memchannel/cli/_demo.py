@@ -117,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     _report("serially", serial)
     parallel = _measure(lambda: _in_parallel(sky_view, elevation, halo, workers))
     _report(f"{workers} interpreters", parallel)
-    say(f"\nspeed-up {serial.seconds / parallel.seconds:.2f}x")
+    slower = args.quick and parallel.seconds > serial.seconds
+    hint = "; this job is too short to gain from it" if slower else ""
+    say(f"\nspeed-up {serial.seconds / parallel.seconds:.2f}x, with the start of the interpreters{hint}")
 
     differing = int((serial.sky_view.view("u8") != parallel.sky_view.view("u8")).sum())
     if differing:
