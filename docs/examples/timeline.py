@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import memchannel
 
 if TYPE_CHECKING:
+    from memchannel._trace import Trace
     from memchannel._trace_summary import TraceSummary
 
 
@@ -34,9 +35,8 @@ def give_back(channel: Any) -> None:
         view.release()
 
 
-def draw(path: Path, rows: int = 4_000) -> TraceSummary:
-    """Record the three phases and draw them."""
-    import matplotlib.pyplot as plt
+def record(rows: int = 4_000) -> Trace:
+    """Record the three phases."""
     import numpy as np
 
     with memchannel.InterpreterPool(2) as pool:
@@ -51,8 +51,16 @@ def draw(path: Path, rows: int = 4_000) -> TraceSummary:
                 prepare(rows // 20)  # which is busy, and keeps its lock
             channel.ends[1].close()
             done.result()
-        trace.plot()
-        figure = plt.gcf()
+    return trace
+
+
+def draw(path: Path, rows: int = 4_000) -> TraceSummary:
+    """Record the three phases and draw them."""
+    import matplotlib.pyplot as plt
+
+    trace = record(rows)
+    trace.plot()
+    figure = plt.gcf()
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return trace.summary()

@@ -29,8 +29,11 @@ _SCRIPT = """\
   const [svg, axis, told] = ["svg", ".axis", ".told"].map(name => root.querySelector(name));
   const full = @WIDTH@, height = @HEIGHT@, seconds = @SECONDS@;
   let left = 0, width = full;
-  const time = s => s >= 1 ? s.toPrecision(4) + " s" : s >= 1e-3 ? (s * 1e3).toPrecision(4) + " ms"
-                                                              : (s * 1e6).toPrecision(4) + " \\u00b5s";
+  const time = s => {
+    if (!s) return "0 s";
+    const [size, unit] = s >= 1 ? [1, "s"] : s >= 1e-3 ? [1e3, "ms"] : [1e6, "\\u00b5s"];
+    return (s * size).toPrecision(4) + " " + unit;
+  };
   const show = () => {
     width = Math.min(full, Math.max(full * 1e-6, width));
     left = Math.min(full - width, Math.max(0, left));

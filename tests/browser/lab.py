@@ -16,6 +16,8 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -37,6 +39,15 @@ _SETTINGS = {
         "doNotDisturbMode": True,
     },
 }
+
+# How far from the middle of an element its page shows it, and not what lies over it.
+_FREE = """
+const box = arguments[0].getBoundingClientRect(), middle = box.left + box.width / 2;
+for (let x = 0; x < box.width / 2 - 1; ++x) {
+  if (document.elementFromPoint(middle + x, box.top + box.height / 2) === arguments[0]) return x;
+}
+return null;
+"""
 
 
 def _write(path: Path, content: object) -> None:
@@ -212,6 +223,25 @@ class Notebook:
     def show(self, element: WebElement) -> None:
         """Scroll to it."""
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
+
+    def point_at(self, element: WebElement) -> None:
+        """Move the pointer to where it is not covered."""
+        x = self.driver.execute_script(_FREE, element)
+        assert x is not None, "it is covered all over"
+        ActionChains(self.driver).move_to_element_with_offset(element, x, 0).perform()
+
+    def turn_wheel(self, element: WebElement, by: int) -> None:
+        """Turn the wheel while the pointer is there; away from its user by less than nothing."""
+        origin = ScrollOrigin.from_element(element)
+        ActionChains(self.driver).move_to_element(element).scroll_from_origin(origin, 0, by).perform()
+
+    def drag(self, element: WebElement, to_the_right: int) -> None:
+        """Hold it in the middle, and move it so many pixels."""
+        ActionChains(self.driver).drag_and_drop_by_offset(element, to_the_right, 0).perform()
+
+    def double_click(self, element: WebElement) -> None:
+        """Click twice in the middle of it."""
+        ActionChains(self.driver).double_click(element).perform()
 
     def picture(self, cell: int, path: Path, *, alone: bool = False) -> None:
         """Write what the notebook shows from this cell on, or the cell alone."""

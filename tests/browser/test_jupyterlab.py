@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lab import RUNNING, Notebook, browser, server
+from selenium.webdriver.common.by import By
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PICTURES = Path(os.environ.get("MEMCHANNEL_PICTURES", CHECKOUT / "build" / "pictures"))
+TIMELINE = "import timeline\n\ntrace = timeline.record(8_000)\ntrace"
+PLOT = "trace.plot();"
 ENDLESS = "%%interpreter filter\nprint('begun')\nturns = 0\nwhile True:\n    turns += 1"
 
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    """The notebook of the magics, and one more cell that never ends, open in a browser."""
+    """The notebook of the magics, cells with a trace and one that never ends, open in a browser."""
     home = tmp_path_factory.mktemp("home")
     content = json.loads((CHECKOUT / "notebooks" / "interpreter_cells.ipynb").read_text())
-    endless = {"cell_type": "code", "execution_count": None, "id": "endless", "metadata": {}, "outputs": []}
-    content["cells"].append({**endless, "source": ENDLESS})
+    for number, source in enumerate((TIMELINE, PLOT, ENDLESS)):
+        cell = {"cell_type": "code", "execution_count": None, "id": f"added-{number}", "metadata": {}}
+        content["cells"].append({**cell, "outputs": [], "source": source})
     file = home / "notebooks" / "interpreter_cells.ipynb"
     file.parent.mkdir()
     file.write_text(json.dumps(content))
+    shutil.copy(CHECKOUT / "docs" / "examples" / "timeline.py", file.parent)
     with server(file.parent, home) as lab, browser(home) as driver:
         yield Notebook(driver, lab, file)
 
@@ -61,6 +67,41 @@ def test_a_reader_of_the_notebook(notebook: Notebook) -> None:
     ]
     notebook.picture(pool, PICTURES / "progress_bar.png", alone=True)
     notebook.picture(drawn, PICTURES / "interpreter_cells.png")
+
+
+def test_the_timeline(notebook: Notebook) -> None:
+    shown, plotted = notebook.cell(TIMELINE), notebook.cell(PLOT)
+    notebook.run(shown)
+    notebook.run(plotted)
+    (image,) = notebook.below(plotted, "img")
+    assert notebook.driver.execute_script("return arguments[0].naturalWidth", image) > 800
+    notebook.picture(plotted, PICTURES / "timeline.png", alone=True)
+    notebook.picture(shown, PICTURES / "timeline_notebook.png", alone=True)
+    # Its script runs, as for its reader: the bar that is pointed at says what it is.
+    (page,) = notebook.below(shown, ".memchannel-trace")
+    tasks = page.find_elements(By.CSS_SELECTOR, "rect.task")
+    longest = max(tasks, key=lambda bar: float(bar.get_attribute("width") or 0))
+    notebook.point_at(longest)
+    told = page.find_element(By.CSS_SELECTOR, ".told")
+    notebook.wait(lambda: told.text.startswith("uneven: "), "what the bar is")
+    # The wheel shows less of the time, around the pointer, and a double click all of it.
+    (svg,) = page.find_elements(By.TAG_NAME, "svg")
+    axis = page.find_element(By.CSS_SELECTOR, ".axis")
+
+    def shown_part() -> str:
+        return str(svg.get_dom_attribute("viewBox"))
+
+    whole, times = shown_part(), axis.text
+    notebook.turn_wheel(longest, -500)
+    notebook.wait(lambda: shown_part() != whole, "a part of the time")
+    left, _, width, _ = map(float, shown_part().split())
+    assert 0 < left < left + width < 1000
+    assert axis.text != times
+    # Dragging moves it.
+    notebook.drag(svg, 40)
+    notebook.wait(lambda: float(shown_part().split()[0]) < left, "an earlier time")
+    notebook.double_click(svg)
+    notebook.wait(lambda: (shown_part(), axis.text) == (whole, times), "all of the time")
 
 
 def test_the_stop_button(notebook: Notebook) -> None:
