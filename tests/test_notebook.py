@@ -174,6 +174,37 @@ def test_ipython_syntax_works_in_cells(notebook: Kernel) -> None:
     )
 
 
+def test_figures_are_inline_when_asked_for(notebook: Kernel) -> None:
+    ran = notebook.run("%%interpreter w\n%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1]);")
+    assert [sorted(one) for one in ran.data] == [["image/png", "text/plain"]], ran.traceback
+
+
+def test_commands_print_as_they_run(notebook: Kernel, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    ran = notebook.start(
+        "%%interpreter w -o _exit_code\n"
+        f"word, file = 'begun', {str(seen)!r}\n"
+        "!echo $word {6 * 7}; while [ ! -e $file ]; do sleep 0.01; done; echo ende€ >&2; exit 3"
+    )
+    notebook.wait(ran, lambda ran: "begun 42" in ran.text())
+    assert not ran.done
+    seen.touch()
+    notebook.wait(ran)
+    assert ran.text() == "begun 42\nende€\n"
+    assert notebook.value("_exit_code") == "3"
+
+
+def test_widgets_are_shown_as_text(notebook: Kernel) -> None:
+    ran = notebook.run("%%interpreter w\nimport ipywidgets\nipywidgets.IntSlider(5)")
+    assert ran.data == [{"text/plain": "IntSlider(value=5)"}]  # the notebook has no model of it
+
+
+def test_an_interpreter_is_not_left_by_exit(notebook: Kernel) -> None:
+    text = usage_error(notebook.run("%%interpreter w\nkept = 1\nexit()"))
+    assert "closed from the notebook: %interpreters --close NAME" in text
+    assert notebook.run("%%interpreter w\nkept").data
+
+
 def test_output_of_pools_is_under_the_cell_that_submits(notebook: Kernel) -> None:
     notebook.run(
         "def speak(text):\n    print(text)\n    return text\n"
@@ -283,6 +314,26 @@ def test_a_wait_is_interrupted_too_and_may_catch_it(notebook: Kernel) -> None:
     assert notebook.value("answer") == "caught"
 
 
+@pytest.mark.parametrize(
+    "wait", ["await asyncio.sleep(1000)", "!echo $$ > {file}; exec sleep 1000"], ids=["await", "command"]
+)
+def test_the_stop_button_ends_waits_of_the_system(notebook: Kernel, tmp_path: Path, wait: str) -> None:
+    file = tmp_path / "process"
+    ran = notebook.start(
+        f"%%interpreter w\nimport asyncio\nfile = {str(file)!r}\nprint('begun')\n"
+        f"try:\n    {wait}\nfinally:\n    print('cleaned up')"
+    )
+    notebook.wait(ran, lambda ran: "begun" in ran.text() and ("!" not in wait or file.exists()))
+    notebook.interrupt()
+    notebook.wait(ran)
+    assert ran.error == "KeyboardInterrupt"
+    assert "----> 6 " in ran.traceback
+    assert "cleaned up" in ran.text()
+    assert not file.exists() or not Path(f"/proc/{file.read_text().strip()}").exists()
+    again = notebook.run("%%interpreter w\nawait asyncio.sleep(0, 'works')")
+    assert again.data[0]["text/plain"] == "'works'"  # and nothing of the former cell goes on
+
+
 # ---- bad input
 
 
@@ -383,6 +434,15 @@ def test_the_list_and_closing(notebook: Kernel) -> None:
     notebook.run("del array")
     assert "to be closed" not in notebook.run("%interpreters").data[0]["text/plain"]
     assert notebook.value("{one.id for one in interpreters.list_all()} & set(ids)") == "set()"
+
+
+def test_what_is_to_be_closed_is_closed_although_the_magics_were_unloaded(notebook: Kernel) -> None:
+    notebook.run("%%interpreter w -o array\nimport numpy as np\narray = np.ones(9)")
+    assert "will be closed when" in notebook.run("%reload_ext memchannel").text()
+    assert "to be closed" in notebook.run("%interpreters").data[0]["text/plain"]
+    notebook.run("del array; before = {one.id for one in interpreters.list_all()}")
+    assert "to be closed" not in notebook.run("%interpreters").data[0]["text/plain"]
+    assert notebook.value("len(before - {one.id for one in interpreters.list_all()})") == "1"
 
 
 # ---- kernels

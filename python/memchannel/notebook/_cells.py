@@ -130,13 +130,15 @@ def _made(packages: tuple[str, ...], colors: str) -> interpreters.Interpreter:
     return interpreter
 
 
+_closing: list[Kept] = []
+"""Closed by their user, while others used their memory. They outlive the magics that made them."""
+
+
 class Keeper:
     """The interpreters of one notebook, by name."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Kept] = {}
-        self._closing: list[Kept] = []
-        """Closed by their user, while others used their memory."""
 
     def get(self, name: str) -> Kept | None:
         """Return the interpreter of this name, if there is one."""
@@ -176,7 +178,7 @@ class Keeper:
         try:
             interpreters.close(kept.interpreter)
         except BufferError as exc:
-            self._closing.append(kept)
+            _closing.append(kept)
             self.forget(name)
             held = f"; it gave {', '.join(sorted(kept.gave))}" if kept.gave else ""
             return f"{told} will be closed when its memory is not used any more: {exc}{held}"
@@ -185,9 +187,9 @@ class Keeper:
 
     def _close_rest(self) -> None:
         """Close what can be closed by now; done at each use, so that no other thread ends them meanwhile."""
-        for kept in list(self._closing):
+        for kept in list(_closing):
             if not kept.exists or _closes(kept.interpreter):
-                self._closing.remove(kept)
+                _closing.remove(kept)
 
     def names(self) -> list[str]:
         """Return the names, in the order of their first use."""
@@ -199,7 +201,7 @@ class Keeper:
         rows = [
             _row(kept, _state(kept.interpreter) if kept.exists else _ENDED) for kept in self._kept.values()
         ]
-        rows += [_row(kept, "to be closed") for kept in self._closing]
+        rows += [_row(kept, "to be closed") for kept in _closing]
         listed = {int(row[1]) for row in rows}
         main, current = interpreters.get_main().id, interpreters.get_current().id
         for other in interpreters.list_all():

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import contextlib
 import os
+import select
+import signal
+import subprocess
 import sys
 import warnings
+from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
+from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
@@ -78,6 +85,10 @@ class _Sender:
         self._bell.send_nowait(True)
 
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+"""Of what only the kernel itself has; its text is shown instead."""
+
+
 class _Publisher(DisplayPublisher):
     sender: _Sender | None = None
 
@@ -94,6 +105,7 @@ class _Publisher(DisplayPublisher):
         if self.sender is None:  # a thread of a cell that is over
             print(data.get("text/plain", ""))
             return
+        data = {kind: shown for kind, shown in data.items() if kind != _WIDGET}
         what = {"data": data, "metadata": metadata or {}, "transient": transient or {}, "update": update}
         self.sender.send(DISPLAY, what)
 
@@ -134,6 +146,70 @@ class _Shell(InteractiveShell):
     def show_usage_error(self, exc: BaseException) -> None:
         pass  # raised again where the cell came from
 
+    def enable_gui(self, gui: str | None = None) -> None:
+        if gui not in (None, "inline"):
+            raise UsageError(f"figures are shown under the cell: take %matplotlib inline, not {gui}")
+
+    def ask_exit(self) -> None:
+        raise UsageError("an interpreter is closed from the notebook: %interpreters --close NAME")
+
+    def system(self, cmd: str) -> None:
+        """Run a command that follows ``!``; IPython's way is to fork, which isolated interpreters refuse."""
+        self.user_ns["_exit_code"] = _run_command(self.var_expand(cmd, depth=1))
+
+    def run_async(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a cell with top-level ``await``."""
+        loop: asyncio.AbstractEventLoop = get_asyncio_loop()
+        beat, task = loop.create_task(_beat()), loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except KeyboardInterrupt as exc:
+            # As asyncio.Runner does it: what awaits is cancelled, and what began it is interrupted.
+            task.cancel()
+            result = loop.run_until_complete(task)
+            if isinstance(result.error_in_exec, asyncio.CancelledError):
+                exc = exc.with_traceback(result.error_in_exec.__traceback__)
+                result.error_in_exec = exc
+                self.showtraceback((type(exc), exc, exc.__traceback__), running_compiled_code=True)
+            return result
+        finally:
+            beat.cancel()
+
+
+_BEAT = 0.1
+"""Seconds after which what waits looks up: the stop button does not end a wait of the system."""
+
+
+async def _beat() -> None:
+    while True:
+        await asyncio.sleep(_BEAT)
+
+
+def _run_command(command: str) -> int:
+    """Run a shell command, show what it prints as it comes, and give its exit code."""
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    process = subprocess.Popen(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout
+    with process:
+        try:
+            while True:
+                if not select.select([process.stdout], [], [], _BEAT)[0]:
+                    continue
+                if not (printed := os.read(process.stdout.fileno(), 65536)):
+                    break
+                sys.stdout.write(decode(printed))
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # with what the shell began
+            raise
+    return process.returncode
+
 
 _shells: list[_Shell] = []
 
@@ -148,6 +224,7 @@ def prepare(colors: str) -> None:
     config.InteractiveShell.colors = colors
     warnings.filterwarnings("ignore", "tqdm:disabling monitor support")  # another such thread of no use
     shell = _Shell.instance(config=config, user_module=sys.modules["__main__"])
+    shell.loop_runner = shell.run_async
     _shells.append(shell)
 
 
