@@ -631,3 +631,31 @@ def test_spans_are_cut(
 
 def test_spans_are_merged() -> None:
     assert _activity.union([(5, 7), (0, 2), (2, 3), (6, 6), (6, 9), (10, 10)]) == [(0, 3), (5, 9)]
+
+
+class _Counting(list[tuple[int, int]]):
+    """Counts what is taken out of it, one by one or as a slice."""
+
+    taken = 0
+
+    def __getitem__(self, which: Any) -> Any:
+        found = super().__getitem__(which)
+        self.taken += len(found) if isinstance(which, slice) else 1
+        return found
+
+
+def test_what_is_cut_out_is_looked_at_a_few_times_only() -> None:
+    spans = [(10 * number, 10 * number + 8) for number in range(1000)]
+    waits = _Counting((begin + 2, begin + 3) for begin, _ in spans)
+    assert len(_activity.subtract(spans, waits)) == 2000
+    assert waits.taken < 10 * len(spans)
+
+
+def test_runs_that_were_started_from_a_run() -> None:
+    thread = _activity._Thread()
+    thread.runs = [(0, 100), (10, 20), (200, 300), (400, 400)]
+    inside, outside = (
+        [(0, 50), (12, 14), (250, 300)],
+        [(90, 110), (0, 100), (150, 160), (200, 301), (399, 401)],
+    )
+    assert thread.runs_within(inside + outside) == inside

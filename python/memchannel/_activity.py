@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,13 +57,13 @@ def subtract(spans: list[Span], others: list[Span]) -> list[Span]:
     for begin, end in spans:
         while first < len(others) and others[first][1] <= begin:
             first += 1
-        at = begin
-        for low, high in others[first:]:
-            if low >= end:
-                break
+        at, other = begin, first
+        while other < len(others) and others[other][0] < end:
+            low, high = others[other]
             if low > at:
                 left.append((at, low))
             at = max(at, high)
+            other += 1
         if at < end:
             left.append((at, end))
     return left
@@ -101,11 +103,13 @@ class _Thread:
 
     def runs_within(self, runs: list[Span]) -> list[Span]:
         """Tell which of another interpreter's runs, on the same thread, were started from here."""
-        return [
-            (begin, end)
-            for begin, end in runs
-            if any(low <= begin and end <= high and (low, high) != (begin, end) for low, high in self.runs)
-        ]
+        own = union(self.runs)
+        found = []
+        for begin, end in runs:
+            at = bisect.bisect_right(own, begin, key=operator.itemgetter(0)) - 1
+            if at >= 0 and end <= own[at][1] and own[at] != (begin, end):
+                found.append((begin, end))
+        return found
 
 
 def activities(trace: Trace) -> dict[int, Activity]:
@@ -114,10 +118,11 @@ def activities(trace: Trace) -> dict[int, Activity]:
     What the thread that records does between start and stop counts as busy but for its waits. So do runs
     and tasks; of runs that began before the trace or ended after it, only the tasks are known.
     """
-    threads: dict[int, dict[int, _Thread]] = defaultdict(dict)  # by interpreter and thread
+    # By interpreter and thread.
+    threads: dict[int, dict[int, _Thread]] = defaultdict(lambda: defaultdict(_Thread))
     tasks: dict[int, list[TraceEvent]] = defaultdict(list)
     for event in trace.events:
-        threads[event.interpreter].setdefault(event.thread, _Thread()).add(event)
+        threads[event.interpreter][event.thread].add(event)
         if event.kind == "task":
             tasks[event.interpreter].append(event)
     foreign: dict[int, list[tuple[int, list[Span]]]] = defaultdict(list)
