@@ -170,6 +170,22 @@ def test_counters() -> None:
     assert "waiting receivers" in drawn(of_channel)
 
 
+def test_what_a_trace_adds_up_to() -> None:
+    with memchannel.trace(limit=2) as trace:
+        channel = Channel[int]()
+        channel.send_many(range(3))
+        for _ in range(3):
+            channel.recv()
+    summary = trace.summary()
+    texts = cells(summary._repr_html_())
+    columns = len(texts) // (1 + len(summary.interpreters))
+    first = dict(zip(texts[:columns], texts[columns:], strict=False))
+    assert (first["interpreter"], first["sent"], first["received"]) == ("0", "3", "1")
+    for text in (summary._repr_html_(), drawn(summary), str(summary)):
+        assert "2 events came after the limit" in " ".join(text.split())
+        assert "busy at a time" in text
+
+
 def test_tables_draw_text_as_it_is() -> None:
     table = Table("<title>", ("name", "what"), [("a", "[bold]&"), ("longer", "")])
     assert repr(table) == "<title>\nname    what\na       [bold]&\nlonger"

@@ -7,11 +7,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from memchannel._activity import Activity, activities, concurrency, total
+from memchannel._display import Table
 
 if TYPE_CHECKING:
+    import rich.table
+
     from memchannel._trace import Trace
 
 __all__ = ["InterpreterSummary", "TraceSummary", "summarize"]
+
+
+_COLUMNS = ("interpreter", "busy", "waiting", "for owners", "idle", "tasks", "sent", "received", "lent")
 
 
 class InterpreterSummary(NamedTuple):
@@ -38,7 +44,7 @@ class InterpreterSummary(NamedTuple):
 
 
 class TraceSummary(NamedTuple):
-    """What a trace adds up to; ``str()`` of it is a table."""
+    """What a trace adds up to; ``str()`` of it is a table, and so is what notebooks and rich show."""
 
     seconds: float
     """How long was recorded."""
@@ -54,29 +60,43 @@ class TraceSummary(NamedTuple):
     dropped: int
     """Events that came after the limit: what is said here is of those before."""
 
-    def __str__(self) -> str:
-        head = ["interpreter", "busy", "waiting", "for owners", "idle", "tasks", "sent", "received", "lent"]
-        rows = [head] + [
-            [
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
                 str(one.interpreter),
                 *(f"{value:.3f} s" for value in (one.busy, one.waiting, one.for_owners, one.idle)),
                 *map(str, (one.tasks, one.sent, one.received)),
                 f"{one.bytes_lent / 1e6:.1f} MB",
-            ]
+            )
             for one in self.interpreters
         ]
+
+    def _words(self) -> list[str]:
+        balance = "" if self.imbalance is None else f", imbalance {self.imbalance:.0%}"
+        lines = [
+            f"{self.seconds:.3f} s; {self.parallelism:.2f} busy at a time, only one for {self.serial:.0%} "
+            f"of the busy time{balance}"
+        ]
+        if self.dropped:
+            lines.append(f"{self.dropped} events came after the limit and were dropped")
+        return lines
+
+    def __str__(self) -> str:
+        rows = [_COLUMNS, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         ]
-        balance = "" if self.imbalance is None else f", imbalance {self.imbalance:.0%}"
-        lines.append(
-            f"{self.seconds:.3f} s; {self.parallelism:.2f} busy at a time, only one for {self.serial:.0%} "
-            f"of the busy time{balance}"
-        )
-        if self.dropped:
-            lines.append(f"{self.dropped} events came after the limit and were dropped")
-        return "\n".join(lines)
+        return "\n".join(lines + self._words())
+
+    def _table(self) -> Table:
+        return Table(". ".join(self._words()), _COLUMNS, self._rows())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def __rich__(self) -> rich.table.Table:
+        return self._table().__rich__()
 
 
 def summarize(trace: Trace) -> TraceSummary:
