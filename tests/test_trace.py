@@ -633,6 +633,26 @@ def test_spans_are_merged() -> None:
     assert _activity.union([(5, 7), (0, 2), (2, 3), (6, 6), (6, 9), (10, 10)]) == [(0, 3), (5, 9)]
 
 
+def wait_in_a_task_whose_name_is_long(begun: memchannel.Event, go: memchannel.Event) -> None:
+    begun.set()
+    go.wait()
+
+
+def test_a_task_that_began_in_an_earlier_trace_has_its_name() -> None:
+    with memchannel.InterpreterPool(1, packages=None) as pool:
+        for _ in range(20):  # memory that was given back is not used again at once
+            begun, go = memchannel.Event(), memchannel.Event()
+            with memchannel.trace() as earlier:
+                running = pool.submit(wait_in_a_task_whose_name_is_long, begun, go)
+                begun.wait()
+            del earlier
+            with memchannel.trace() as trace:
+                go.set()
+                running.result()
+            (task,) = of_kind(trace, "task")
+            assert task.name == "wait_in_a_task_whose_name_is_long"
+
+
 class _Counting(list[tuple[int, int]]):
     """Counts what is taken out of it, one by one or as a slice."""
 

@@ -37,7 +37,7 @@ void name_thread(std::string_view name) noexcept {
     own_name.text[name.copy(own_name.text, sizeof own_name.text - 1)] = '\0';
 }
 
-ThreadLog::ThreadLog(const Recording& recording, std::uint64_t number)
+ThreadLog::ThreadLog(Recording& recording, std::uint64_t number)
     : recording_(&recording),
       thread_(static_cast<pid_t>(syscall(SYS_gettid))),
       label_(label_of_this_thread()),
@@ -129,9 +129,10 @@ ThreadLog* Recorder::add_log(Recording& recording) noexcept {
     }
 }
 
-void Recorder::record(TraceEvent event) noexcept {
+void Recorder::record(TraceEvent event, std::string_view name) noexcept {
     ThreadLog* const log = own_log();
     if (!log) return;
+    if (!name.empty()) event.name = intern(*log->recording_, name);  // this thread keeps it alive
     log->busy_.store(true);
     if (Recording* const active = active_.load(); active == log->recording_) {
         event.begin_ns = std::max(event.begin_ns, active->began_ns_);
@@ -159,11 +160,10 @@ std::uint64_t Recorder::number(std::size_t count) noexcept {
     return first;
 }
 
-const char* Recorder::intern(std::string_view name) noexcept {
+const char* Recorder::intern(Recording& recording, std::string_view name) noexcept {
     std::lock_guard lock(mutex_);
-    if (!current_) return nullptr;
     try {
-        return current_->names_.emplace(name).first->c_str();
+        return recording.names_.emplace(name).first->c_str();
     } catch (const std::bad_alloc&) {
         return nullptr;
     }

@@ -52,7 +52,7 @@ struct TraceEvent {
     std::uint64_t object = 0;
     std::uint64_t id = 0;  // 0: unknown, it began before the recording
     std::uint64_t amount = 0;
-    const char* name = nullptr;  // valid for ever, or interned by the recorder
+    const char* name = nullptr;  // valid for ever, or kept by the recording: see Recorder::record
     std::uint32_t count = 1;
     Traced kind = Traced::run;
     Side side = Side::none;
@@ -64,7 +64,7 @@ class Recording;
 // The events of one thread, appended by it alone.
 class ThreadLog {
    public:
-    ThreadLog(const Recording& recording, std::uint64_t number);
+    ThreadLog(Recording& recording, std::uint64_t number);
     pid_t thread() const noexcept { return thread_; }
     const std::string& label() const noexcept { return label_; }
     const std::deque<TraceEvent>& events() const noexcept { return events_; }
@@ -72,7 +72,7 @@ class ThreadLog {
    private:
     friend class Recorder;
     friend class Recording;
-    const Recording* const recording_;
+    Recording* const recording_;
     const pid_t thread_;
     const std::string label_;
     std::uint64_t last_id_;
@@ -132,14 +132,16 @@ class Recorder {
     // Who started the recording that goes on, or no_owner.
     OwnerId starter() const noexcept;
 
-    void record(TraceEvent event) noexcept;
+    // To whichever recording goes on now, also what began in an earlier one. `name`, if given, is copied into
+    // the recording, and is the event's.
+    void record(TraceEvent event, std::string_view name = {}) noexcept;
     // The first of so many new numbers, never 0; 0: nothing is recorded.
     std::uint64_t number(std::size_t count = 1) noexcept;
-    // The same text, valid as long as the recording; nullptr: nothing is recorded, or no memory.
-    const char* intern(std::string_view name) noexcept;
 
    private:
     ThreadLog* own_log() noexcept;
+    // The same text, valid as long as the recording; nullptr: no memory.
+    const char* intern(Recording& recording, std::string_view name) noexcept;
     ThreadLog* add_log(Recording& recording) noexcept;
 
     mutable std::mutex mutex_;

@@ -2,7 +2,9 @@
 
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "arguments.hpp"
@@ -105,10 +107,11 @@ Ref thread_item(const Recording& recording, const ThreadLog& log, Names& names) 
     return item;
 }
 
-const char* interned(PyObject* text) noexcept {
+// In UTF-8, as long as the text is there; empty, with an exception set, if it is none.
+std::string_view utf8(PyObject* text) noexcept {
     Py_ssize_t size = 0;
-    const char* const name = PyUnicode_AsUTF8AndSize(text, &size);
-    return name ? registry().recorder.intern({name, static_cast<std::size_t>(size)}) : nullptr;
+    const char* const data = PyUnicode_AsUTF8AndSize(text, &size);
+    return data ? std::string_view(data, static_cast<std::size_t>(size)) : std::string_view();
 }
 
 }  // namespace
@@ -181,13 +184,13 @@ PyObject* trace_span(PyObject*, PyObject* const* values, Py_ssize_t given) {
             return nullptr;
         }
         if (!tracing()) Py_RETURN_NONE;
-        const char* const name = interned(arguments[1]);
+        const std::string_view name = utf8(arguments[1]);
         if (PyErr_Occurred()) return nullptr;
         registry().recorder.record({.begin_ns = begin,
                                     .end_ns = monotonic_ns(),
                                     .interpreter = interpreter,
-                                    .name = name,
-                                    .kind = static_cast<Traced>(kind)});
+                                    .kind = static_cast<Traced>(kind)},
+                                   name);
         Py_RETURN_NONE;
     });
 }
@@ -203,21 +206,21 @@ PyObject* name_this_thread(PyObject*, PyObject* name) {
 }
 
 void TaskSpan::find_name(PyObject* label, PyObject* function) noexcept {
-    const Ref text = Ref::steal(PyObject_CallOneArg(label, function));
-    const char* const name = text && PyUnicode_Check(text.get()) ? interned(text.get()) : nullptr;
-    if (name) name_ = name;
+    Ref text = Ref::steal(PyObject_CallOneArg(label, function));
+    if (text && PyUnicode_AsUTF8AndSize(text.get(), nullptr)) name_ = std::move(text);
     PyErr_Clear();  // a function whose name cannot be told is a task without a name
 }
 
 void TaskSpan::record(bool succeeded) const noexcept {
+    const std::string_view name = name_ ? utf8(name_.get()) : std::string_view();  // which is known by now
     registry().recorder.record({.begin_ns = begin_ns_,
                                 .end_ns = monotonic_ns(),
                                 .interpreter = current_interpreter(),
                                 .object = channel_,
                                 .id = id_,
-                                .name = name_,
                                 .kind = Traced::task,
-                                .status = succeeded ? Status::ok : Status::broken});
+                                .status = succeeded ? Status::ok : Status::broken},
+                               name);
 }
 
 }  // namespace memchannel

@@ -43,7 +43,7 @@ class TaskSpan {
     const std::uint64_t id_;
     const std::uint64_t channel_;
     std::int64_t begin_ns_ = 0;  // 0: not recorded
-    const char* name_ = "";
+    Ref name_;                   // of the function, a str
 };
 
 }  // namespace memchannel

@@ -2,6 +2,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <string>
 
 #include "recorded.hpp"
 #include "stress.hpp"
@@ -9,6 +10,8 @@
 using namespace fake;
 
 namespace {
+
+const std::string task_name = "a task whose name is not within the string itself";
 
 void talk(Channel& channel, Interpreter& owner, Interpreter& user, Tally& tally, std::uint64_t seed) {
     std::mt19937_64 random(seed);
@@ -18,7 +21,7 @@ void talk(Channel& channel, Interpreter& owner, Interpreter& user, Tally& tally,
             Message message = numbered(1, lend(owner, tally, random() % 2, channel.id()));
             CHECK_EQ(channel.try_send(owner.id, message), Status::ok);
         }
-        if (random() % 4 == 0) static_cast<void>(registry().recorder.intern("task"));
+        if (random() % 4 == 0) registry().recorder.record({.kind = Traced::task}, task_name);
         const Attached attached(user);
         Message message;
         const Status status = channel.try_recv(user.id, message);
@@ -32,6 +35,7 @@ void check_numbers(Recorded& recorded, bool complete) {
     std::set<std::uint64_t> lent, received, returned;
     for (const TraceEvent& event : recorded.events()) {
         CHECK(event.begin_ns <= event.end_ns);
+        if (event.kind == Traced::task) CHECK_EQ(event.name, task_name);
         if (!event.id || !recorded->knows(event.id)) continue;
         if (event.kind == Traced::send) CHECK(sent.emplace(event.id, event).second);
         if (event.kind == Traced::lend) CHECK(lent.insert(event.id).second);

@@ -24,7 +24,7 @@ TEST(nothing_is_recorded_without_a_recording) {
     CHECK(!tracing());
     record_some(1);
     CHECK_EQ(registry().recorder.number(), 0u);
-    CHECK(!registry().recorder.intern("name"));
+    registry().recorder.record(instant(0), "name");
     const Handle<Channel> channel = make_channel();
     CHECK_EQ(send_number(*channel, 1, 7), Status::ok);
     Message message;
@@ -304,10 +304,15 @@ TEST(threads_are_told_by_name) {
 
 TEST(names_are_kept_as_long_as_the_recording) {
     Recorded recorded;
-    const char* const name = registry().recorder.intern(std::string("func") + "tion");
-    CHECK_EQ(registry().recorder.intern("function"), name);
+    {
+        const std::string name = "a function whose name is not within the string itself";
+        registry().recorder.record(instant(1), name);
+        registry().recorder.record(instant(2), name);
+    }
     recorded.stop();
-    CHECK_EQ(std::string(name), "function");
+    const auto events = recorded.events();
+    CHECK_EQ(std::string(events[0].name), "a function whose name is not within the string itself");
+    CHECK_EQ(events[0].name, events[1].name);
 }
 
 TEST(events_can_be_forgotten_while_threads_still_hold_the_recording) {
