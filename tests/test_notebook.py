@@ -427,7 +427,7 @@ def test_the_list_and_closing(notebook: Kernel) -> None:
     text = notebook.run("%interpreters --close one two").text()
     assert "'one'" in text
     assert "will be closed when its memory is not used any more: 1 view" in text
-    assert "it gave array" in text
+    assert "it gave array (Out and _ keep what was displayed)" in text
     assert "interpreter 'two'" in text
     assert notebook.value("array.sum()") == "100000.0"
     assert "to be closed" in notebook.run("%interpreters").data[0]["text/plain"]

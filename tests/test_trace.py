@@ -526,6 +526,16 @@ def test_arrows_lead_from_the_send_to_the_recv_of_a_message(tmp_path: Path) -> N
         assert set(around(begin, "send")) & set(around(ends[number], "recv"))
 
 
+def test_a_number_is_no_path() -> None:
+    with memchannel.trace() as trace:
+        pass
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    wrong: Any = descriptor
+    with pytest.raises(TypeError, match="os.PathLike object, not int"):
+        trace.save(wrong)
+    os.close(descriptor)  # nobody else did
+
+
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with memchannel.trace() as trace:
         pass

@@ -133,7 +133,7 @@ def chrome_events(trace: Trace) -> Iterator[dict[str, Any]]:
 def write(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Write the file, an event on each line."""
     about = {"seconds": trace.seconds, "dropped": trace.dropped, "limit": trace.limit}  # may raise: no file
-    with open(path, "w", encoding="utf-8") as file:
+    with open(os.fspath(path), "w", encoding="utf-8") as file:
         file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
         for number, event in enumerate(chrome_events(trace)):
             file.write((",\n" if number else "") + json.dumps(event))

@@ -8,11 +8,11 @@ namespace memchannel {
 
 // _trace_start(limit) -> the recording, a capsule; RuntimeError: somebody records already.
 PyObject* trace_start(PyObject* module, PyObject* limit);
-// _trace_stop(recording) -> whether it went on until now.
-PyObject* trace_stop(PyObject* module, PyObject* recording);
-// _trace_read(recording) -> (began, ended, dropped, names, [(thread, label, events), ...]), once it is
+// _trace_stop(capsule) -> whether it went on until now.
+PyObject* trace_stop(PyObject* module, PyObject* capsule);
+// _trace_read(capsule) -> (began, ended, dropped, names, [(thread, label, events), ...]), once it is
 // stopped; the events are packed as memchannel._trace unpacks them, and the recording has none afterwards.
-PyObject* trace_read(PyObject* module, PyObject* recording);
+PyObject* trace_read(PyObject* module, PyObject* capsule);
 // _trace_span(kind, name, interpreter, begin): something began then, and ends now; both in ns.
 PyObject* trace_span(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* is_tracing(PyObject* module, PyObject*);

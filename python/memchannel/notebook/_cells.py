@@ -181,6 +181,7 @@ class Keeper:
             _closing.append(kept)
             self.forget(name)
             held = f"; it gave {', '.join(sorted(kept.gave))}" if kept.gave else ""
+            held += " (Out and _ keep what was displayed)"
             return f"{told} will be closed when its memory is not used any more: {exc}{held}"
         self.forget(name)
         return f"{told} is closed"
