@@ -14,7 +14,7 @@ import pytest
 import memchannel
 import pool_tasks
 from channel_support import HANG, Neighbour, Task, run_script, wait_until, waiting
-from memchannel import _activity, interpreters
+from memchannel import _activity, _trace, interpreters
 from memchannel._trace import Trace, TraceEvent
 
 
@@ -524,6 +524,22 @@ def test_arrows_lead_from_the_send_to_the_recv_of_a_message(tmp_path: Path) -> N
     for number, begin in begins.items():
         assert begin["ts"] <= ends[number]["ts"]
         assert set(around(begin, "send")) & set(around(ends[number], "recv"))
+
+
+def test_events_are_there_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = memchannel.Channel[int]()
+    with memchannel.trace() as trace:
+        channel.send(1)
+        channel.recv()
+
+    def interrupted(events: list[TraceEvent]) -> list[TraceEvent]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_trace, "_named_submissions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trace.summary()
+    assert [event.kind for event in over(trace, channel, "send", "recv")] == ["send", "recv"]
 
 
 def test_a_number_is_no_path() -> None:

@@ -147,6 +147,7 @@ class Trace:
             raise ValueError(f"limit must be from 1 to {_MOST} events, not {limit!r}")
         self._recording: CapsuleType | None = None
         self._stopped = False
+        self._packed: tuple[int, int, int, list[str], list[tuple[int, str, bytes]]] | None = None
         self._recorded: _Recorded | None = None
         self._names: dict[int, str] = {}
         self._process = self._thread = self._interpreter = 0
@@ -206,11 +207,15 @@ class Trace:
             if self._recorded is None:
                 if self._recording is None:
                     raise RuntimeError("this trace was not started: there is nothing to show")
-                self._recorded = self._read(self._recording)
+                if self._packed is None:  # kept: the core gives it once, and unpacking may be interrupted
+                    self._packed = _core._trace_read(self._recording)
+                self._recorded = self._unpack(*self._packed)
+                self._packed = None
             return self._recorded
 
-    def _read(self, recording: CapsuleType) -> _Recorded:
-        began, ended, dropped, names, logs = _core._trace_read(recording)
+    def _unpack(
+        self, began: int, ended: int, dropped: int, names: list[str], logs: list[tuple[int, str, bytes]]
+    ) -> _Recorded:
         threads = {self._thread: self._names.get(self._thread, "")}
         events = []
         for thread, label, packed in logs:
