@@ -195,8 +195,15 @@ def test_commands_print_as_they_run(notebook: Kernel, tmp_path: Path) -> None:
 
 
 def test_widgets_are_shown_as_text(notebook: Kernel) -> None:
-    ran = notebook.run("%%interpreter w\nimport ipywidgets\nipywidgets.IntSlider(5)")
-    assert ran.data == [{"text/plain": "IntSlider(value=5)"}]  # the notebook has no model of it
+    ran = notebook.run(
+        "%%interpreter w\n"
+        "class Slider:\n"  # as those of ipywidgets
+        "    def _repr_mimebundle_(self, **_):\n"
+        "        view = {'version_major': 2, 'version_minor': 0, 'model_id': '0'}\n"
+        "        return {'text/plain': 'a slider', 'application/vnd.jupyter.widget-view+json': view}\n"
+        "Slider()"
+    )
+    assert ran.data == [{"text/plain": "a slider"}]  # the notebook has no model of it
 
 
 def test_an_interpreter_is_not_left_by_exit(notebook: Kernel) -> None:
