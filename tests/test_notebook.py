@@ -38,6 +38,17 @@ def wait_for_file(path: Path) -> str:
 
 WHICH = "import _interpreters\nnumber = _interpreters.get_current()[0]"
 """Source that tells an interpreter's id."""
+RUN_SOMETHING = """\
+import threading
+go, begun = memchannel.Event(), memchannel.Event()
+busy = [one for one in interpreters.list_all() if one.id == number][0]
+work = lambda go, begun: (begun.set(), go.wait())
+kwargs = dict(go=go, begun=begun)
+thread = threading.Thread(target=interpreters.run, args=(busy, work), kwargs=kwargs)
+thread.start()
+begun.wait()
+"""
+"""Source that runs something in the interpreter `number`, until `go` is set."""
 OF_NUMBER = "[one for one in interpreters.list_all() if one.id == number][0]"
 
 
@@ -322,7 +333,9 @@ def test_a_wait_is_interrupted_too_and_may_catch_it(notebook: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    "wait", ["await asyncio.sleep(1000)", "!echo $$ > {file}; exec sleep 1000"], ids=["await", "command"]
+    "wait",
+    ["await asyncio.sleep(1000)", "!echo $$ > {file}; echo ready; exec sleep 1000"],
+    ids=["await", "command"],
 )
 def test_the_stop_button_ends_waits_of_the_system(notebook: Kernel, tmp_path: Path, wait: str) -> None:
     file = tmp_path / "process"
@@ -330,7 +343,7 @@ def test_the_stop_button_ends_waits_of_the_system(notebook: Kernel, tmp_path: Pa
         f"%%interpreter w\nimport asyncio\nfile = {str(file)!r}\nprint('begun')\n"
         f"try:\n    {wait}\nfinally:\n    print('cleaned up')"
     )
-    notebook.wait(ran, lambda ran: "begun" in ran.text() and ("!" not in wait or file.exists()))
+    notebook.wait(ran, lambda ran: ("ready" if "!" in wait else "begun") in ran.text())
     notebook.interrupt()
     notebook.wait(ran)
     assert ran.error == "KeyboardInterrupt"
@@ -401,14 +414,7 @@ def test_an_interpreter_that_ended_between_cells(notebook: Kernel) -> None:
 
 def test_an_interpreter_that_runs_something_else(notebook: Kernel) -> None:
     notebook.run("%%interpreter w -o number\n" + WHICH)
-    notebook.run(
-        "import threading; go = memchannel.Event(); begun = memchannel.Event()\n"
-        f"w = {OF_NUMBER}\n"
-        "work = lambda go, begun: (begun.set(), go.wait())\n"
-        "kwargs = dict(go=go, begun=begun)\n"
-        "thread = threading.Thread(target=interpreters.run, args=(w, work), kwargs=kwargs)\n"
-        "thread.start(); begun.wait()"
-    )
+    notebook.run(RUN_SOMETHING)
     assert "interpreter 'w' still runs something" in usage_error(notebook.run("%%interpreter w\npass"))
     assert "'w' cannot be closed" in usage_error(notebook.run("%interpreters -d w"))
     notebook.run("go.set(); thread.join()")
@@ -450,6 +456,33 @@ def test_what_is_to_be_closed_is_closed_although_the_magics_were_unloaded(notebo
     notebook.run("del array; before = {one.id for one in interpreters.list_all()}")
     assert "to be closed" not in notebook.run("%interpreters").data[0]["text/plain"]
     assert notebook.value("len(before - {one.id for one in interpreters.list_all()})") == "1"
+
+
+def test_closing_goes_on_after_one_that_runs_something(notebook: Kernel) -> None:
+    notebook.run("%%interpreter first -o number\n" + WHICH)
+    notebook.run("%%interpreter second\npass")
+    notebook.run(RUN_SOMETHING)
+    ran = notebook.run("%interpreters --close first second second")
+    notebook.run("go.set(); thread.join()")
+    assert ran.text().startswith("interpreter 'second'")
+    assert "interpreter 'first' cannot be closed" in ran.text("stderr")
+    left = notebook.run("%interpreters").data[0]["text/plain"]
+    assert "first" in left
+    assert "second" not in left
+
+
+def test_threads_that_need_the_same_interpreter_make_one(notebook: Kernel) -> None:
+    before = int(notebook.value("len(interpreters.list_all())"))
+    ran = notebook.run(
+        "import threading\n"
+        "shell = get_ipython()\n"
+        "def use(): shell.run_cell_magic('interpreter', 'w --packages none', 'pass')\n"
+        "threads = [threading.Thread(target=use) for _ in range(4)]\n"
+        "for one in threads: one.start()\n"
+        "for one in threads: one.join()"
+    )
+    assert not ran.error, ran.traceback
+    assert int(notebook.value("len(interpreters.list_all())")) <= before + 1
 
 
 # ---- kernels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+import threading
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -51,6 +52,7 @@ class InterpreterMagics(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._keeper = Keeper()
+        self._making = threading.Lock()
 
     # ---- %%interpreter
 
@@ -88,7 +90,8 @@ class InterpreterMagics(Magics):
         arguments = parse_argstring(self.interpreter, line)
         inputs = self._inputs(_split("-i", arguments.input))
         outputs = _split("-o", arguments.output)
-        kept = self._kept(arguments.name, _packages(arguments.packages))
+        with self._making:  # one of each name, whichever threads run cells
+            kept = self._kept(arguments.name, _packages(arguments.packages))
         # A comment for the magic's own line: lines in tracebacks are counted as in the notebook.
         source = cell if cell.lstrip().startswith("%%") else f"# %%interpreter {line}\n{cell}"
         outcome, values = self._run(kept, source, inputs, outputs)
@@ -170,27 +173,30 @@ class InterpreterMagics(Magics):
     @line_magic
     def interpreters(self, line: str) -> Table | None:
         """List the interpreters of this process, those of ``%%interpreter`` by name; or close some."""
-        names: Iterable[str] = parse_argstring(self.interpreters, line).close
+        names = dict.fromkeys(parse_argstring(self.interpreters, line).close)
         if not names:
             return self._keeper.table()
         for name in names:
             if self._keeper.get(name) is None:
                 there = ", ".join(self._keeper.names()) or "none yet"
                 raise UsageError(f"there is no interpreter {name!r}; there are: {there}")
-        for name in names:
-            print(self._close(name))
+        self._close(names)
         return None
 
-    def _close(self, name: str) -> str:
-        try:
-            return self._keeper.close(name)
-        except RuntimeError as exc:
-            raise UsageError(f"interpreter {name!r} cannot be closed: {exc}") from exc
+    def _close(self, names: Iterable[str]) -> None:
+        """Close what can be closed of these."""
+        problems = []
+        for name in names:
+            try:
+                print(self._keeper.close(name))
+            except RuntimeError as exc:
+                problems.append(f"interpreter {name!r} cannot be closed: {exc}")
+        if problems:
+            raise UsageError("; ".join(problems))
 
     def close_all(self) -> None:
         """Close all of this notebook's interpreters."""
-        for name in self._keeper.names():
-            print(self._close(name))
+        self._close(self._keeper.names())
 
 
 def _raise(failure: Failure) -> NoReturn:
