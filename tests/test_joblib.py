@@ -155,6 +155,32 @@ def test_threads_and_processes_inside_a_worker() -> None:
     assert all("no processes inside an interpreter" in one for one in said)
 
 
+def calls_of_a_thread(k: int) -> list[list[int]]:
+    """A thread of the task's own, which joblib's configuration does not reach, gets joblib's threads, too."""
+    barrier = threading.Barrier(2)
+
+    def meet(i: int) -> int:
+        barrier.wait(60)
+        return i
+
+    def call(**options: str) -> list[int]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return Parallel(2, **options)(delayed(meet)(i) for i in range(2))  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(1) as thread:
+        return [
+            thread.submit(call, **options).result()
+            for options in ({"prefer": "threads"}, {"require": "sharedmem"})
+        ]
+
+
+def test_threads_that_a_thread_of_a_worker_asks_for() -> None:
+    assert Parallel(2, backend="memchannel")(delayed(calls_of_a_thread)(k) for k in range(2)) == [
+        [[0, 1]] * 2
+    ] * 2
+
+
 def test_an_error_in_a_thread_of_a_worker() -> None:
     def fail(k: int) -> Any:
         return Parallel(2)(delayed(divmod)(1, i) for i in range(3))

@@ -87,6 +87,10 @@ class WorkerThreads(FutureBackend):
 class NoProcesses(SequentialBackend):  # type: ignore[misc]
     """In the place of backends that start processes, which isolated interpreters cannot: one job."""
 
+    # As those have it, so that joblib takes its threads where a caller wants them.
+    uses_threads = False
+    supports_sharedmem = False
+
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Say one, with the warning that joblib gives where it cannot start processes."""
         jobs: int = super().effective_n_jobs(n_jobs)
