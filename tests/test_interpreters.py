@@ -344,6 +344,23 @@ def test_a_reused_one_keeps_its_numpy() -> None:
     interpreters.close(second)
 
 
+def test_a_reused_one_keeps_what_is_installed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another environment's packages, by a .pth file: extension modules that stay know these modules."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "from_elsewhere.py").write_text("")
+    monkeypatch.syspath_prepend(str(folder))
+    first = reused()
+    interpreters.run(first, "import from_elsewhere").check()
+    interpreters.close(first)
+    second = reused()
+    assert second.id == first.id
+    interpreters.run(second, "import sys; assert 'from_elsewhere' in sys.modules").check()
+    interpreters.close(second)
+
+
 def test_one_with_running_threads_is_closed_not_parked() -> None:
     first = reused()
     go_on = memchannel.Channel()

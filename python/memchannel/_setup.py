@@ -20,6 +20,7 @@ __all__ = ["Settings", "clean", "current_settings", "release_import_locks", "set
 
 _fresh_modules: frozenset[str] = frozenset()
 _fresh_filters: list[Any] = []
+_NAMES_OF_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Settings(NamedTuple):
@@ -109,6 +110,8 @@ def _installed_directories() -> tuple[str, ...]:
     found.update(getattr(site, "getsitepackages", list)())
     if user := getattr(site, "getusersitepackages", str)():
         found.add(user)
+    # Those that a .pth file or PYTHONPATH adds: of another environment, which this one builds on.
+    found.update(entry for entry in sys.path if os.path.basename(entry.rstrip(os.sep)) in _NAMES_OF_INSTALLED)
     return tuple(os.path.join(directory, "") for directory in found)
 
 
