@@ -176,9 +176,10 @@ def calls_of_a_thread(k: int) -> list[list[int]]:
 
 
 def test_threads_that_a_thread_of_a_worker_asks_for() -> None:
-    assert Parallel(2, backend="memchannel")(delayed(calls_of_a_thread)(k) for k in range(2)) == [
-        [[0, 1]] * 2
-    ] * 2
+    assert (
+        Parallel(2, backend="memchannel")(delayed(calls_of_a_thread)(k) for k in range(2))
+        == [[[0, 1]] * 2] * 2
+    )
 
 
 def test_an_error_in_a_thread_of_a_worker() -> None:

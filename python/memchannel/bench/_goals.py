@@ -113,6 +113,17 @@ GOALS = (
         "2x threading.Lock alone; a hand-over at most 2x the core without Python",
         ("primitives.uncontended", "primitives.handoff"),
     ),
+    Goal(
+        "joblib: scikit-learn's `GridSearchCV` on its digits",
+        "1x joblib's processes, warmed up; for an estimator in Python 1x its threads",
+        ("integrations.grid_search",),
+    ),
+    Goal(
+        "Dask: an array job of seconds with a Python-heavy function",
+        "1.8x as fast as Dask's threads, by its threaded scheduler and on one worker",
+        ("integrations.array_job",),
+    ),
+    Goal("Dask: between the tasks of one worker", "nothing copied", ("integrations.bytes_copied",)),
 )
 
 

@@ -1,9 +1,11 @@
 """joblib and Dask on interpreters, beside their own processes and threads.
 
 Two workers everywhere, results compared with the serial ones. `grid_search` is scikit-learn's on its digits,
-for an estimator in pure Python and one that releases the GIL; the first, cold, run of each side is not
-counted, as everybody keeps their workers. `array_job` is a Dask array with a Python-heavy block function, by
-the threaded scheduler and on one worker process of a cluster; `bytes_copied` is between the tasks of one.
+for an estimator in pure Python and one that releases the GIL; the first two, cold, runs of each side are not
+counted, as everybody keeps their workers (joblib's own processes are those of the loky that it brings).
+`array_job` is a Dask array with a Python-heavy block function, by the threaded scheduler and on one worker
+process of a cluster: a job of seconds, which has the goal, and a short one, whose hand-overs weigh more.
+`bytes_copied` is between the tasks of one worker.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from sklearn.svm import SVC
 import memchannel
 import memchannel.integrations.joblib
 from memchannel.bench._harness import Benchmark
+from memchannel.bench._workload import roughness
 from memchannel.integrations.dask import InterpreterWorkers
 
 WORKERS = 2
@@ -91,10 +94,12 @@ def with_backend(backend: str, job: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def compare_backends(name: str, job: Callable[[], Any], *, threads: bool) -> None:
-    """Compare a job on all backends; the reach is that of loky."""
-    sides = {"memchannel": with_backend("memchannel", job), "loky": with_backend("loky", job)}
-    sides["threads"] = with_backend("threading", job)
-    sides["serial"] = job
+    """Compare a job on all backends; the reach is that of joblib's processes."""
+    processes = "joblib, loky"
+    every = {"memchannel": with_backend("memchannel", job), processes: with_backend("loky", job)}
+    every["threads"] = with_backend("threading", job)
+    every["serial"] = job
+    sides = {side: run for side, run in every.items() if bench.wants(side, processes)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # loky's fork and exec beside threads
         right = job()
@@ -102,7 +107,7 @@ def compare_backends(name: str, job: Callable[[], Any], *, threads: bool) -> Non
             for _ in range(2):  # the processors' share is even only when all workers are there
                 assert np.array_equal(run(), right), f"{side} computes something else"
     timed = {side: (lambda run=run: seconds(run)) for side, run in sides.items()}
-    figures = bench.compare(name, timed, against="loky", reach=1.0)
+    figures = bench.compare(name, timed, against=processes, reach=1.0)
     if threads:
         bench.record_share(name, figures, "memchannel", "threads", reach=1.0)
 
@@ -126,22 +131,22 @@ def grid_search() -> None:
 # ---- Dask
 
 
-def roughness(block: NDArray[Any]) -> NDArray[Any]:
-    """Add up the steps from element to element, in a loop that holds the GIL."""
-    totals = []
-    for row in block.tolist():
-        total, before = 0.0, row[0]
-        for value in row:
-            total += abs(value - before)
-            before = value
-        totals.append([total])
-    return np.array(totals)
+COLUMNS = 256
 
 
-def array_of(rows: int) -> da.Array:
-    """Make the array: 16 blocks."""
-    data = np.random.default_rng(0).random((rows, 256))
-    return da.from_array(data, chunks=(rows // 16, 256))
+def column_of(block: NDArray[Any]) -> NDArray[Any]:
+    """Compute a column of a block in a loop that holds the GIL."""
+    return np.array(roughness(block)).reshape(-1, 1)
+
+
+def array_of(rows: int, blocks: int) -> da.Array:
+    """Make an array whose blocks come to be where they are used."""
+    return da.random.default_rng(0).random((rows, COLUMNS), chunks=(rows // blocks, COLUMNS))
+
+
+def job_on(array: da.Array) -> da.Array:
+    """Apply the function to each block."""
+    return array.map_blocks(column_of, dtype=float, chunks=(array.chunks[0], (1,)))
 
 
 @contextlib.contextmanager
@@ -160,40 +165,43 @@ def workers(*, interpreters: bool) -> Iterator[Client]:
         yield client
 
 
-def compare_with_threads(name: str, sides: dict[str, Callable[[], Any]], right: NDArray[Any]) -> None:
-    """Compare Dask's own threads; the reach is a job 1.8 times as fast."""
-    for side, job in sides.items():
+def compare_with_threads(
+    name: str, sides: dict[str, Callable[[], Any]], right: NDArray[Any], reach: float | None
+) -> None:
+    """Compare Dask's own threads."""
+    wanted = {side: job for side, job in sides.items() if bench.wants(side, "threads")}
+    for side, job in wanted.items():
         for _ in range(2):
             assert np.array_equal(job(), right), f"{side} computes something else"
-    timed = {side: (lambda job=job: seconds(job)) for side, job in sides.items()}
-    bench.compare(name, timed, against="threads", reach=1 / 1.8)
+    timed = {side: (lambda job=job: seconds(job)) for side, job in wanted.items()}
+    bench.compare(name, timed, against="threads", reach=reach)
 
 
 @bench.scenario
 def array_job() -> None:
-    """Compute a Python-heavy function of the blocks of an array."""
-    x = array_of(bench.scaled(16_000, 3200))
-    job = x.map_blocks(roughness, dtype=float, chunks=(x.chunks[0], (1,)))
-    right = job.compute(scheduler="sync")
+    """Compute a Python-heavy function of the blocks of an array: a job of seconds, and a short one."""
+    sizes = [(bench.scaled(128_000, 6400), 32, 1 / 1.8), (bench.scaled(12_800, 3200), 16, None)]
+    measured = [(f"{rows:,} x {COLUMNS}", array_of(rows, blocks), reach) for rows, blocks, reach in sizes]
+    right: dict[str, NDArray[Any]] = {}
     with memchannel.InterpreterPool(WORKERS, packages="all") as pool:
-        sides: dict[str, Callable[[], Any]] = {
-            "memchannel": lambda: job.compute(scheduler="threads", pool=pool),
-            "threads": lambda: job.compute(scheduler="threads", num_workers=WORKERS),
-            "serial": lambda: job.compute(scheduler="sync"),
-        }
-        compare_with_threads("threaded scheduler", sides, right)
+        for size, x, reach in measured:
+            here = job_on(x.persist(scheduler="sync"))
+            right[size] = here.compute(scheduler="sync")
+            sides: dict[str, Callable[[], Any]] = {
+                "memchannel": lambda job=here: job.compute(scheduler="threads", pool=pool),  # type: ignore[misc]
+                "threads": lambda job=here: job.compute(scheduler="threads", num_workers=WORKERS),  # type: ignore[misc]
+                "serial": lambda job=here: job.compute(scheduler="sync"),  # type: ignore[misc]
+            }
+            compare_with_threads(f"threaded scheduler, {size}", sides, right[size], reach)
     with workers(interpreters=True) as ours, workers(interpreters=False) as threads:
-        # What is computed from stays with the workers: else its way there is measured.
-        data = {client: client.persist(x) for client in (ours, threads)}
-        jobs = {
-            client: one.map_blocks(roughness, dtype=float, chunks=(x.chunks[0], (1,)))
-            for client, one in data.items()
-        }
-        sides = {
-            "memchannel": lambda: ours.compute(jobs[ours]).result(),
-            "threads": lambda: threads.compute(jobs[threads]).result(),
-        }
-        compare_with_threads("one worker process", sides, right)
+        for size, x, reach in measured:
+            # What is computed from stays with the workers, who made it.
+            jobs = {client: job_on(client.persist(x)) for client in (ours, threads)}
+            sides = {
+                "memchannel": lambda job=jobs[ours]: ours.compute(job).result(),  # type: ignore[misc]
+                "threads": lambda job=jobs[threads]: threads.compute(job).result(),  # type: ignore[misc]
+            }
+            compare_with_threads(f"one worker process, {size}", sides, right[size], reach)
 
 
 @bench.scenario
