@@ -241,6 +241,13 @@ def started(channel: Any) -> None:
     channel.send(os.getpid())
 
 
+@pytest.mark.parametrize("packages", ["numpy", ("numpy", "joblib"), ("numpy", "scipy"), None, ()])
+def test_packages(packages: Any) -> None:
+    """Whichever are named, joblib itself is there."""
+    with parallel_config("memchannel", n_jobs=2, packages=packages):
+        assert Parallel()(delayed(abs)(-k) for k in range(4)) == [0, 1, 2, 3]
+
+
 def test_initializer() -> None:
     channel = memchannel.Channel()
     with parallel_config("memchannel", n_jobs=2, initializer=started, initargs=(channel,)):

@@ -141,10 +141,13 @@ class MemchannelBackend(FutureBackend):
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         given: dict[str, Any] = {name: options.get(name, value) for name, value in self._options.items()}
+        listed = interpreters._listed(given["packages"])
+        # What batches come in is joblib's own, which imports extension modules of the standard library.
+        packages = listed if "all" in listed else (*listed, "joblib")
         self.parallel = parallel
         self._terms = _Terms(
             workers,
-            interpreters._listed(given["packages"]),
+            packages,
             given["initializer"],
             given["initargs"],
             self.inner_max_num_threads,
