@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster, get_worker
 import memchannel
 from dask_support import ENVIRONMENT, LONG
 from memchannel import InterpreterPool
+from memchannel.integrations._npy import NpyFile
 from memchannel.integrations.dask import InterpreterWorkers, from_npy, from_zarr, to_npy
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:Sending large graph:UserWarning")
@@ -239,12 +240,29 @@ def test_files_that_will_not_do(tmp_path: Path) -> None:
         to_npy(tmp_path / "a.npy", ARRAY)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no Python objects"):
         to_npy(tmp_path / "a.npy", da.from_array(np.array([None]), chunks=1))
+    with pytest.raises(TypeError, match=r"of type 'MaskedArray'.*numpy\.ma\.filled"):
+        to_npy(tmp_path / "a.npy", da.ma.masked_greater(rows(), 5))
     with pytest.raises(ValueError, match="compute_chunk_sizes"):
         to_npy(tmp_path / "a.npy", rows()[rows() > 3])
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         to_npy(tmp_path, rows())
     with pytest.raises(FileNotFoundError, match="no_folder"):
         to_npy(tmp_path / "no_folder" / "a.npy", rows())
+
+
+@pytest.mark.usefixtures("threaded")
+def test_a_file_that_is_replaced(tmp_path: Path) -> None:
+    """It stays where a link points to, and as private as it was; its room is taken before it is written."""
+    name = f"{'a' * 251}.npy"  # as long as names can be
+    np.save(tmp_path / name, ARRAY)
+    (tmp_path / name).chmod(0o600)
+    (tmp_path / "link.npy").symlink_to(name)
+    to_npy(tmp_path / "link.npy", rows() + 1)
+    assert (tmp_path / "link.npy").is_symlink()
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    assert (np.load(tmp_path / name) == ARRAY + 1).all()
+    NpyFile.create(tmp_path / "zeros.npy", (1000, 1000), np.dtype(float))
+    assert (tmp_path / "zeros.npy").stat().st_blocks * 512 >= 8_000_000
 
 
 @pytest.mark.usefixtures("threaded")
@@ -357,6 +375,8 @@ def test_a_package_that_is_missing(client: Client) -> None:
         client.register_plugin(InterpreterWorkers(packages=("numpy",)))
     with pytest.raises(TypeError, match="packages must be names"):
         InterpreterWorkers(packages=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="blas_threads must be >= 1, not 0"):
+        InterpreterWorkers(blas_threads=0)
 
 
 def test_a_plugin_that_is_gone_leaves_threads(client: Client) -> None:

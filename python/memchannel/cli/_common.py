@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import secrets
-import shutil
 import signal
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from memchannel import _files
 
 FAILURE = 1
 USAGE = 2
@@ -150,37 +150,15 @@ def writing(path: Path) -> Iterator[None]:
         raise _unwritable(path, error.strerror or str(error), FAILURE) from error
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file that becomes `path` if the block ends well, and vanishes if it does not.
-
-    The temporary file stands in the same directory: only there is `os.replace` atomic. Its name does not grow
-    with that of `path`, which may be as long as a name can be.
+def replacing(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """Give a temporary file that becomes `path`, see `memchannel._files.replacing`.
 
     Parameters
     ----------
     path : Path
-        As `check_destination` returned it; a file that is there keeps its permissions.
+        As `check_destination` returned it.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        yield temporary
-        with writing(path):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copymode(path, temporary)
-            _write_through(temporary)
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_through(path: Path) -> None:
-    """Have the content on the disk before the name is: a power failure leaves the old file or the new one."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    return _files.replacing(path, lambda: writing(path))
 
 
 class OutputClosedError(Exception):

@@ -52,8 +52,17 @@ class NpyFile:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NpyFile:
-        """Make a file of zeros, which takes no room until it is written to."""
+        """Make a file of zeros.
+
+        Raises
+        ------
+        OSError
+            There is no room for it.
+        """
         np.lib.format.open_memmap(path, "w+", dtype, shape)
+        # A mapped hole that finds the disk full ends the process by SIGBUS.
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         return cls.open(path)
 
     @property

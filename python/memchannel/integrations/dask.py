@@ -8,7 +8,6 @@ write arrays larger than memory, block by block, in either case.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Iterable
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memchannel import interpreters
-from memchannel._arguments import checked_packages
+from memchannel._arguments import checked_packages, integer
+from memchannel._files import replacing
 from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
 
@@ -58,7 +58,9 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
     Raises
     ------
     TypeError
-        `packages` is of another type.
+        `packages` is of another type, or `blas_threads` is no integer.
+    ValueError
+        `blas_threads` is out of range.
     """
 
     name = "memchannel"
@@ -69,6 +71,8 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
         listed = checked_packages(interpreters._listed(packages))
         # What a worker's tasks come in, and their errors, are distributed's own.
         self._packages = listed if "all" in listed else (*listed, "distributed")
+        if blas_threads is not None:
+            blas_threads = integer("blas_threads", blas_threads, least=1, optional=True)
         self._blas_threads = blas_threads
 
     def setup(self, worker: Worker) -> None:
@@ -106,7 +110,11 @@ dask_setup: click.Command = click.Command(
     help="Run the tasks of this worker in interpreters.",
     params=[
         click.Option(["--packages"], default="all", help='What the tasks may load, with commas, or "all".'),
-        click.Option(["--blas-threads"], type=int, help="Threads of each BLAS library while tasks run."),
+        click.Option(
+            ["--blas-threads"],
+            type=click.IntRange(min=1),
+            help="Threads of each BLAS library while tasks run.",
+        ),
     ],
     callback=_set_up,
 )
@@ -187,7 +195,8 @@ def from_zarr(path: str | os.PathLike[str], component: str | None = None, chunks
 def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
     """Compute a Dask array into a `.npy` file; each task writes its own block in place.
 
-    The file gets its name when it is complete. It may be the one that the array comes from.
+    The file gets its name when it is complete. It may be the one that the array comes from, and keeps the
+    permissions of one that it replaces.
 
     Parameters
     ----------
@@ -199,26 +208,27 @@ def to_npy(path: str | os.PathLike[str], array: da.Array) -> None:
     Raises
     ------
     TypeError
-        `array` is no Dask array, or holds Python objects.
+        `array` is no Dask array, or one whose blocks are no NumPy arrays, or masked ones, which a file does
+        not keep, or holds Python objects.
     ValueError
         Its shape is not known before it is computed.
     OSError
-        The file cannot be written.
+        The file cannot be written, or there is no room for it.
     """
     if not isinstance(array, da.Array):
         raise TypeError(f"to_npy() takes a Dask array, not {type(array).__name__!r}: numpy.save() writes it")
     if array.dtype.hasobject:
         raise TypeError(f"to_npy() writes no Python objects, which an array of {array.dtype} holds")
+    kind = type(array._meta)
+    if not issubclass(kind, np.ndarray) or issubclass(kind, np.ma.MaskedArray):
+        raise TypeError(
+            f"to_npy() writes NumPy arrays, and the blocks of this one are of type {kind.__name__!r}: "
+            "map_blocks() makes arrays of them, such as numpy.ma.filled() of masked ones"
+        )
     if np.isnan(array.shape).any():
         raise ValueError(f"the shape {array.shape} is not known yet: see array.compute_chunk_sizes()")
-    target = Path(path).absolute()
+    target = Path(os.path.realpath(path))  # not a link in its place
     if target.is_dir():  # before anything is computed
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        file = NpyFile.create(partial, array.shape, array.dtype)
-        da.store(array, file, lock=False)
-        os.replace(partial, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+    with replacing(target) as partial:
+        da.store(array, NpyFile.create(partial, array.shape, array.dtype), lock=False)
