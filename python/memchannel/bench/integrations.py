@@ -11,13 +11,13 @@ process of a cluster: a job of seconds, which has the goal, and a short one, who
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import dask
 import dask.array as da
 import joblib
 import numpy as np
@@ -152,8 +152,9 @@ def job_on(array: da.Array) -> da.Array:
 @contextlib.contextmanager
 def workers(*, interpreters: bool) -> Iterator[Client]:
     """Start a worker process with two threads, or interpreters."""
+    # Of the worker, and here, where distributed is imported already.
     os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
-    dask.config.refresh()
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     with (
         LocalCluster(
             1, threads_per_worker=WORKERS, processes=True, dashboard_address="127.0.0.1:0", protocol="tcp"
