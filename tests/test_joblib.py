@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import pickle
 import re
-import subprocess
 import sys
 import threading
 import warnings
@@ -26,6 +25,7 @@ import memchannel.integrations.joblib
 from blas_task import blas_threads
 from cpython_suite import check_suite_is_there
 from memchannel.integrations._require import require
+from shipped_tests import edited, outcomes
 
 pytestmark = pytest.mark.usefixtures("level_leases")
 
@@ -39,9 +39,11 @@ DIFFERENT = {
 EDITS = {
     r'PROCESS_BACKENDS = \["multiprocessing", "loky"\]': 'PROCESS_BACKENDS = ["memchannel"]',
     r"^from joblib import Parallel": "import memchannel.integrations.joblib\nfrom joblib import Parallel",
+    r"^import joblib$": "import joblib\nimport memchannel.integrations.joblib",
+}
+MORE_EDITS = {
     # A busy machine takes longer to start the programs of these tests.
     r"timeout=1[05],": "timeout=120,",
-    r"^import joblib$": "import joblib\nimport memchannel.integrations.joblib",
     r"^from \.(\w+) import": r"from joblib.test.\1 import",
 }
 
@@ -52,21 +54,10 @@ def test_joblibs_own_tests(tmp_path: Path) -> None:
     """Those that joblib has for each backend, with this one as a third that runs in other processes."""
     source = Path(joblib.__file__).parent / "test" / "test_parallel.py"
     check_suite_is_there(source.exists())
-    text = source.read_text(encoding="utf-8")
-    for pattern, new in EDITS.items():
-        text, count = re.subn(pattern, new, text, flags=re.MULTILINE)
-        assert count or r"\." in pattern, f"joblib's tests have no {pattern} any more"
-    (tmp_path / "test_parallel.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider"]
-    command += ["--rootdir", str(tmp_path), "-k", "memchannel", "test_parallel.py"]
+    edited(source, EDITS, MORE_EDITS, tmp_path / source.name)
     # CPython's own warning about fork() in processes with threads belongs to their use of multiprocessing.
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    outcomes = re.findall(
-        r"^(PASSED|FAILED|ERROR) test_parallel\.py::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE
-    )
-    passed = {name for outcome, name in outcomes if outcome == "PASSED"}
-    failed = {name for outcome, name in outcomes if outcome != "PASSED"}
-    assert failed == DIFFERENT.keys(), done.stdout[-20000:]
+    passed, failed, report = outcomes(tmp_path, "-k", "memchannel", source.name)
+    assert failed == DIFFERENT.keys(), report[-20000:]
     assert len(passed) > 80
 
 
