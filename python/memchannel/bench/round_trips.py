@@ -25,7 +25,18 @@ from memchannel.bench._machine import core_program
 from memchannel.bench._peers import standard_interpreters
 from memchannel.bench._processes import busy_core, companion
 
+SETTLE = 0.1
+"""Seconds of the same before a sample: until then the scheduler may keep both sides on one core."""
+
 bench = Benchmark("round_trips", __doc__)
+
+
+def settled(trip: Callable[[], object], count: int) -> float:
+    """Measure round trips of two that have been at it for a while."""
+    until = time.perf_counter() + SETTLE
+    while time.perf_counter() < until:
+        trip()
+    return per_operation(trip, count)
 
 
 @contextlib.contextmanager
@@ -70,7 +81,7 @@ def pipe(count: int) -> Iterator[Side]:
         if here.recv() != 1:
             raise RuntimeError("the pipe gave another number")
 
-    yield lambda: per_operation(trip, count)
+    yield lambda: settled(trip, count)
     here.send(None)
     process.join()
 
@@ -105,11 +116,12 @@ class _Topic:
         return receive
 
 
-def _echo_topic(name: str, ready: Any) -> None:
+def _echo_topic(name: str, turn: Any) -> None:
     receive, send = _Topic(f"{name}/there").receiver(), _Topic(f"{name}/back").sender()
-    ready.send(True)
-    while value := receive():
-        send(value)
+    turn.send(True)
+    while turn.recv():  # between samples it must not poll: the others are to find a free core
+        while value := receive():
+            send(value)
 
 
 @contextlib.contextmanager
@@ -117,19 +129,25 @@ def iceoryx2(count: int) -> Iterator[Side]:
     """Measure iceoryx2, whose receivers poll; runs in a process of its own."""
     name = f"memchannel-bench-{os.getpid()}"
     context = multiprocessing.get_context("spawn")
-    ready, theirs = context.Pipe()
+    turn, theirs = context.Pipe()
     process = context.Process(target=_echo_topic, args=(name, theirs))
     send, receive = _Topic(f"{name}/there").sender(), _Topic(f"{name}/back").receiver()
     process.start()
-    ready.recv()
+    turn.recv()
 
     def trip() -> None:
         send(1)
         if receive() != 1:
             raise RuntimeError("iceoryx2 gave another number")
 
-    yield lambda: per_operation(trip, count)
-    send(0)
+    def sample() -> float:
+        turn.send(True)
+        seconds = settled(trip, count)
+        send(0)
+        return seconds
+
+    yield sample
+    turn.send(False)
     process.join(10)
     process.kill()
 
@@ -171,8 +189,8 @@ def _round_trips(name: str, reach: float, *, all_peers: bool) -> None:
         ours = stack.enter_context(echoing())
         simple = stack.enter_context(echoing_thread())
         sides: dict[str, Side] = {
-            "memchannel": lambda: per_operation(ours, count),
-            "threads, SimpleQueue": lambda: per_operation(simple, count),
+            "memchannel": lambda: settled(ours, count),
+            "threads, SimpleQueue": lambda: settled(simple, count),
         }
         bench.enter(stack, sides, "processes, Pipe", lambda: companion(pipe, count))
         if all_peers:
@@ -188,6 +206,18 @@ def _round_trips(name: str, reach: float, *, all_peers: bool) -> None:
 def free() -> None:
     """Two interpreters that wait for each other, cores free."""
     _round_trips("round trip, cores free", 0.1, all_peers=True)
+
+
+@bench.scenario
+def begun() -> None:
+    """Look at the first thousand round trips after other work, which left both sides on any core."""
+    count = bench.scaled(1000, 100)
+    with echoing() as ours, echoing_thread() as simple:
+        sides = {
+            "memchannel": lambda: per_operation(ours, count),
+            "threads, SimpleQueue": lambda: per_operation(simple, count),
+        }
+        bench.compare("the first thousand round trips", sides, against="threads, SimpleQueue")
 
 
 @bench.scenario
