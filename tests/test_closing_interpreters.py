@@ -266,6 +266,32 @@ def test_one_that_is_ending_is_not_listed() -> None:
                 os.close(descriptor)
 
 
+def test_the_last_handle_goes_in_another_thread() -> None:
+    made = interpreters.create()
+    number = made.id
+    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
+    try:
+        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
+        handles = [made, *(one for one in interpreters.list_all() if one.id == number)]
+        del made
+        thread = threading.Thread(target=handles.clear)
+        thread.start()
+        assert os.read(is_began, 1) == b"x"
+        for _ in range(100):
+            assert number not in {one.id for one in interpreters.list_all()}
+        assert thread.is_alive()  # it waits for the end
+        os.write(go_on, b"x")
+        thread.join()
+        assert not exists(number)
+        os.close(began)
+        began = -1
+        assert os.read(is_began, 1) == b""  # it ended once
+    finally:
+        for descriptor in (is_began, began, may_go_on, go_on):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
 def test_listing_while_interpreters_end() -> None:
     def listing() -> None:
         while not done:

@@ -54,6 +54,23 @@ PyObject* is_ending(PyObject*, PyObject* interpreter) {
     });
 }
 
+PyObject* add_handle(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        return PyBool_FromLong(registry().owners.add_handle(id));
+    });
+}
+
+PyObject* drop_handle(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        registry().owners.drop_handle(id);
+        Py_RETURN_NONE;
+    });
+}
+
 PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,

@@ -93,6 +93,8 @@ PyMethodDef methods[] = {
     {"_lent_by", lent_by, METH_O, nullptr},
     {"_without_drops", without_drops, METH_O, nullptr},
     {"_is_ending", is_ending, METH_O, nullptr},
+    {"_add_handle", add_handle, METH_O, nullptr},
+    {"_drop_handle", drop_handle, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
