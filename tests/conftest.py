@@ -15,14 +15,15 @@ pytest_plugins = ["memchannel.testing"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_garbage_of_other_files() -> None:
+def no_garbage_of_other_files() -> Iterator[None]:
     """Tests count what is lent: what others left in reference cycles must not go amid them.
 
     What then is there, the tests themselves above all, is not looked at again by each of their collections.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

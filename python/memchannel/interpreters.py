@@ -150,11 +150,12 @@ def create(
         interpreter = _new(allow_daemon_threads)
         try:
             _set_up(interpreter, names)
+            _hold(interpreter)
+            _core._end_with_references(interpreter.id)
         except BaseException:
             interpreter.close()
             raise
         _made[interpreter] = terms
-        _hold(interpreter)
     if reuse:
         _reused.add(interpreter)
     return interpreter
@@ -192,7 +193,8 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
         with _making, traced_run(_interpreters.get_current()[0], "new interpreter"):
-            number = _interpreters.create(config, reqrefs=True)
+            # Without counting references yet: others list it, and let go of it, before it has any of ours.
+            number = _interpreters.create(config)
     except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
         no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)

@@ -62,6 +62,20 @@ PyObject* add_handle(PyObject*, PyObject* interpreter) {
     });
 }
 
+PyObject* end_with_references(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const Owner* const owner = registry().owners.find(id);
+        if (!owner) {
+            PyErr_Format(PyExc_RuntimeError, "interpreter %lld has not imported memchannel", id);
+            return nullptr;
+        }
+        _PyInterpreterState_RequireIDRef(static_cast<PyInterpreterState*>(owner->runtime()), 1);
+        Py_RETURN_NONE;
+    });
+}
+
 PyObject* drop_handle(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const long long id = PyLong_AsLongLong(interpreter);

@@ -13,6 +13,9 @@ PyObject* is_ending(PyObject* module, PyObject* interpreter);
 // _add_handle(id): the core holds a reference until _drop_handle(id); False: it cannot.
 PyObject* add_handle(PyObject* module, PyObject* interpreter);
 PyObject* drop_handle(PyObject* module, PyObject* interpreter);
+// _end_with_references(id): from now on the interpreter, to which the caller has a reference, ends with the
+// last.
+PyObject* end_with_references(PyObject* module, PyObject* interpreter);
 PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* waits(PyObject* module, PyObject*);
 PyObject* all_channels(PyObject* module, PyObject*);

@@ -95,6 +95,7 @@ PyMethodDef methods[] = {
     {"_is_ending", is_ending, METH_O, nullptr},
     {"_add_handle", add_handle, METH_O, nullptr},
     {"_drop_handle", drop_handle, METH_O, nullptr},
+    {"_end_with_references", end_with_references, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
