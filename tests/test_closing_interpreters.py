@@ -279,10 +279,9 @@ def test_the_last_handle_goes_in_another_thread() -> None:
         assert os.read(is_began, 1) == b"x"
         for _ in range(100):
             assert number not in {one.id for one in interpreters.list_all()}
-        assert thread.is_alive()  # it waits for the end
         os.write(go_on, b"x")
         thread.join()
-        assert not exists(number)
+        wait_until(lambda: not exists(number))
         os.close(began)
         began = -1
         assert os.read(is_began, 1) == b""  # it ended once

@@ -150,7 +150,7 @@ def create(
         interpreter = _new(allow_daemon_threads)
         try:
             _set_up(interpreter, names)
-            _hold(interpreter)
+            _hold(interpreter, wait=True)
             _core._end_with_references(interpreter.id)
         except BaseException:
             interpreter.close()
@@ -161,12 +161,12 @@ def create(
     return interpreter
 
 
-def _hold(interpreter: Interpreter) -> Interpreter:
+def _hold(interpreter: Interpreter, *, wait: bool = False) -> Interpreter:
     """Have the core hold the interpreter as long as this handle lives, and drop the last reference.
 
     CPython ends an interpreter in the thread that drops the last one, while other threads may still take it
     for alive, take references of their own and end it once more (Python/pystate.c,
-    _PyInterpreterState_IDDecref).
+    _PyInterpreterState_IDDecref). `wait`: who lets go of the handle finds the interpreter ended.
     """
     if interpreter not in _held and _core._add_handle(interpreter.id):
         number = interpreter.id
@@ -174,7 +174,7 @@ def _hold(interpreter: Interpreter) -> Interpreter:
         # After the handle's own __del__ (Objects/typeobject.c, subtype_dealloc).
         def gone(hold: weakref.ref[Interpreter]) -> None:
             if _holds.pop(id(hold), None):
-                _core._drop_handle(number)
+                _core._drop_handle(number, wait)
 
         hold = weakref.ref(interpreter, gone)
         _holds[id(hold)] = hold, number
@@ -295,7 +295,7 @@ def _close_all() -> None:
             _interpreters.incref(number)
     while _holds:
         with contextlib.suppress(KeyError):  # its handle went meanwhile
-            _core._drop_handle(_holds.popitem()[1][1])
+            _core._drop_handle(_holds.popitem()[1][1], False)
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
     if (_numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return

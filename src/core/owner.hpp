@@ -115,9 +115,9 @@ class OwnerTable {
     // What the host's users hold an interpreter by. The reference that goes with it is the core's, so that it
     // is dropped by the reaper, and heeds NoDrops. false: the interpreter is not known here, or is ending.
     bool add_handle(OwnerId id) noexcept;
-    // Called attached, with or without the interpreter alive. Waits for the end if it was the last, unless
-    // that would be for itself.
-    void drop_handle(OwnerId id) noexcept;
+    // Called attached, with or without the interpreter alive. `wait`: a moment for the end that may follow,
+    // unless that would be for itself.
+    void drop_handle(OwnerId id, bool wait) noexcept;
 
     // Whether the interpreter's exit has begun; false for those that are not known here.
     bool is_ending(OwnerId id) const noexcept;

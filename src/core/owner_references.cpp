@@ -10,8 +10,8 @@ namespace {
 
 // How long the reaper heeds NoDrops at a time: CPython may have stopped the thread for good that has it.
 constexpr auto longest_no_drops = std::chrono::seconds(1);
-// How long a handle's last holder waits for the interpreter's end, which goes on without it.
-constexpr auto longest_end = std::chrono::seconds(10);
+// How long who lets go of the last handle waits for the end, which goes on without it.
+constexpr auto longest_end = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -35,14 +35,14 @@ bool OwnerTable::add_handle(OwnerId id) noexcept {
     return true;
 }
 
-void OwnerTable::drop_handle(OwnerId id) noexcept {
+void OwnerTable::drop_handle(OwnerId id, bool wait) noexcept {
     Lock lock(mutex_);
     Owner* const owner = locate(id);
     if (!owner || owner->handles_ == 0) return;
     --owner->handles_;
     if (!droppable(*owner)) return;
     queue_for_reaper(*owner);
-    if (!reaper_running_ || no_drops_ > 0 || std::this_thread::get_id() == reaper_) return;
+    if (!wait || !reaper_running_ || no_drops_ > 0 || std::this_thread::get_id() == reaper_) return;
     lock.unlock();
     void* const token = host_.detach();  // the end may need this interpreter's GIL
     lock.lock();

@@ -76,11 +76,12 @@ PyObject* end_with_references(PyObject*, PyObject* interpreter) {
     });
 }
 
-PyObject* drop_handle(PyObject*, PyObject* interpreter) {
+PyObject* drop_handle(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
+        const Arguments<2> arguments("_drop_handle", {"interpreter", "wait"}, 2, 2, values, given, nullptr);
+        const long long id = PyLong_AsLongLong(arguments[0]);
         if (id == -1 && PyErr_Occurred()) return nullptr;
-        registry().owners.drop_handle(id);
+        registry().owners.drop_handle(id, arguments.truth(1));
         Py_RETURN_NONE;
     });
 }

@@ -94,7 +94,7 @@ PyMethodDef methods[] = {
     {"_without_drops", without_drops, METH_O, nullptr},
     {"_is_ending", is_ending, METH_O, nullptr},
     {"_add_handle", add_handle, METH_O, nullptr},
-    {"_drop_handle", drop_handle, METH_O, nullptr},
+    {"_drop_handle", as_function(drop_handle), METH_FASTCALL, nullptr},
     {"_end_with_references", end_with_references, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},

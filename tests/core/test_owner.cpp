@@ -272,18 +272,18 @@ TEST(a_handle_holds_and_the_reaper_ends_what_nobody_holds) {
     CHECK_EQ(owner.references.load(), 2);  // one for all handles
     host().unreference(owner);
     const Attached attached(user);
-    owners().drop_handle(owner.id);
+    owners().drop_handle(owner.id, true);
     CHECK(!owner.ended);
     Tally tally;
     LeaseRef lease = lend(owner, tally);
-    owners().drop_handle(owner.id);  // what is lent holds it still
+    owners().drop_handle(owner.id, true);  // what is lent holds it still
     CHECK(!owner.ended);
     CHECK(owners().add_handle(owner.id));
     lease.reset();
     CHECK(!owner.ended);
-    owners().drop_handle(owner.id);
+    owners().drop_handle(owner.id, true);
     CHECK(owner.ended);  // it was waited for
-    owners().drop_handle(owner.id);
+    owners().drop_handle(owner.id, true);
     CHECK(!owners().add_handle(owner.id));
     CHECK(!owners().add_handle(new_id()));
 }
@@ -296,7 +296,7 @@ TEST(a_handle_that_goes_while_no_reference_is_dropped_is_not_waited_for) {
     {
         const OwnerTable::NoDrops guard(owners());
         const Attached attached(user);
-        owners().drop_handle(owner.id);
+        owners().drop_handle(owner.id, true);
         CHECK(!owner.ended);
     }
     eventually([&] { return owner.ended.load(); });
@@ -318,7 +318,7 @@ TEST(handles_go_while_others_list) {
                     if (one && owners().add_handle(one->id)) held = one->id;
                 }
                 const Attached attached(home);
-                if (held != no_owner) owners().drop_handle(held);
+                if (held != no_owner) owners().drop_handle(held, false);
             }
         });
     }
@@ -329,7 +329,7 @@ TEST(handles_go_while_others_list) {
         present = &owner;
         {
             const Attached attached(user);
-            owners().drop_handle(owner.id);
+            owners().drop_handle(owner.id, true);
         }
         eventually([&] { return owner.ended.load(); });
     }

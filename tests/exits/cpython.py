@@ -33,6 +33,26 @@ thread.start()
 while thread.is_alive():
     sys._current_frames()
 """,
+    "two threads list interpreters while a third makes and drops some": """
+import _interpreters, threading
+done = []
+def use(number):
+    try:
+        _interpreters.incref(number)
+        _interpreters.decref(number)
+    except _interpreters.InterpreterNotFoundError:
+        pass
+def listing():
+    while not done:
+        for number, *_ in _interpreters.list_all():
+            if number: use(number)
+threads = [threading.Thread(target=listing, daemon=True) for _ in range(2)]
+for thread in threads: thread.start()
+for _ in range(100):
+    use(_interpreters.create(reqrefs=True))
+done.append(True)
+for thread in threads: thread.join()
+""",
     "a memoryview from the standard library's queue outlives its interpreter": """
 import _interpqueues, _interpreters
 queue = _interpqueues.create(0, 1, 1) if hasattr(_interpqueues, "create") else None
