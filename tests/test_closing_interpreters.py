@@ -266,52 +266,21 @@ def test_one_that_is_ending_is_not_listed() -> None:
                 os.close(descriptor)
 
 
-def test_the_last_handle_goes_in_another_thread() -> None:
-    made = interpreters.create()
-    number = made.id
-    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
-    try:
-        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
-        handles = [made, *(one for one in interpreters.list_all() if one.id == number)]
-        del made
-        thread = threading.Thread(target=handles.clear)
-        thread.start()
-        assert os.read(is_began, 1) == b"x"
-        for _ in range(100):
-            assert number not in {one.id for one in interpreters.list_all()}
-        os.write(go_on, b"x")
-        thread.join()
-        wait_until(lambda: not exists(number))
-        os.close(began)
-        began = -1
-        assert os.read(is_began, 1) == b""  # it ended once
-    finally:
-        for descriptor in (is_began, began, may_go_on, go_on):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
 def test_listing_while_interpreters_end() -> None:
+    # One thread, and none while others are made: what CPython does then is in tests/exits/cpython.py.
     def listing() -> None:
-        while not done:
+        while exists(number):
             interpreters.list_all()
 
-    done: list[bool] = []
-    threads = [threading.Thread(target=listing) for _ in range(2)]
-    for thread in threads:
+    for _ in range(10):
+        made = interpreters.create(packages=None)
+        number = made.id
+        view = run(made, "c.send(bytearray(100))", c=(channel := memchannel.MemChannel())).check()
+        thread = threading.Thread(target=listing)
         thread.start()
-    try:
-        for _ in range(10):
-            made = interpreters.create(packages=None)
-            number = made.id
-            view = run(made, "c.send(bytearray(100))", c=(channel := memchannel.MemChannel())).check()
-            del view, made
-            channel.recv().release()
-            wait_until(lambda number=number: not exists(number))
-    finally:
-        done.append(True)
-        for thread in threads:
-            thread.join()
+        del view, made
+        channel.recv().release()
+        thread.join()
 
 
 def test_an_interpreter_that_nobody_holds_ends() -> None:

@@ -72,9 +72,6 @@ _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
 _numbers_made: set[int] = set()
 """All that this interpreter made and did not close, whether or not they ended by themselves."""
-_held: weakref.WeakSet[Interpreter] = weakref.WeakSet()
-_holds: dict[int, tuple[weakref.ref[Interpreter], int]] = {}
-"""What tells the core that a handle is gone, by its own id, with the interpreter's."""
 _lingering: list[int] = []
 """Those that were let go while threads of theirs ran, each kept by a reference of ours."""
 # CPython 3.13 readies static types of interpreters that are made at the same time in a data race
@@ -150,35 +147,12 @@ def create(
         interpreter = _new(allow_daemon_threads)
         try:
             _set_up(interpreter, names)
-            _hold(interpreter, wait=True)
-            _core._end_with_references(interpreter.id)
         except BaseException:
             interpreter.close()
             raise
         _made[interpreter] = terms
     if reuse:
         _reused.add(interpreter)
-    return interpreter
-
-
-def _hold(interpreter: Interpreter, *, wait: bool = False) -> Interpreter:
-    """Have the core hold the interpreter as long as this handle lives, and drop the last reference.
-
-    CPython ends an interpreter in the thread that drops the last one, while other threads may still take it
-    for alive, take references of their own and end it once more (Python/pystate.c,
-    _PyInterpreterState_IDDecref). `wait`: who lets go of the handle finds the interpreter ended.
-    """
-    if interpreter not in _held and _core._add_handle(interpreter.id):
-        number = interpreter.id
-
-        # After the handle's own __del__ (Objects/typeobject.c, subtype_dealloc).
-        def gone(hold: weakref.ref[Interpreter]) -> None:
-            if _holds.pop(id(hold), None):
-                _core._drop_handle(number, wait)
-
-        hold = weakref.ref(interpreter, gone)
-        _holds[id(hold)] = hold, number
-        _held.add(interpreter)
     return interpreter
 
 
@@ -193,8 +167,7 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
         with _making, traced_run(_interpreters.get_current()[0], "new interpreter"):
-            # Without counting references yet: others list it, and let go of it, before it has any of ours.
-            number = _interpreters.create(config)
+            number = _interpreters.create(config, reqrefs=True)
     except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
         no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
@@ -293,9 +266,6 @@ def _close_all() -> None:
     for number in list(_numbers_made):
         with contextlib.suppress(_interpreters.InterpreterError):
             _interpreters.incref(number)
-    while _holds:
-        with contextlib.suppress(KeyError):  # its handle went meanwhile
-            _core._drop_handle(_holds.popitem()[1][1], False)
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
     if (_numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
@@ -316,7 +286,6 @@ def _forget_all() -> None:
     _lock._at_fork_reinit()  # type: ignore[attr-defined]
     _making._at_fork_reinit()  # type: ignore[attr-defined]
     _numbers_made.clear()
-    _holds.clear()
     _lingering.clear()
     _parked.clear()
 
@@ -357,7 +326,7 @@ def _open(number: int) -> Interpreter:
     # CPython takes references on an interpreter that is ending, and ends it once more with the last of them.
     if _core._is_ending(number):
         raise _interpreters.InterpreterNotFoundError(f"interpreter {number} is ending")
-    return _hold(Interpreter(number))
+    return Interpreter(number)
 
 
 def _by_number(number: int) -> Interpreter:

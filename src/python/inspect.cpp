@@ -54,38 +54,6 @@ PyObject* is_ending(PyObject*, PyObject* interpreter) {
     });
 }
 
-PyObject* add_handle(PyObject*, PyObject* interpreter) {
-    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
-        return PyBool_FromLong(registry().owners.add_handle(id));
-    });
-}
-
-PyObject* end_with_references(PyObject*, PyObject* interpreter) {
-    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
-        const Owner* const owner = registry().owners.find(id);
-        if (!owner) {
-            PyErr_Format(PyExc_RuntimeError, "interpreter %lld has not imported memchannel", id);
-            return nullptr;
-        }
-        _PyInterpreterState_RequireIDRef(static_cast<PyInterpreterState*>(owner->runtime()), 1);
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* drop_handle(PyObject*, PyObject* const* values, Py_ssize_t given) {
-    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const Arguments<2> arguments("_drop_handle", {"interpreter", "wait"}, 2, 2, values, given, nullptr);
-        const long long id = PyLong_AsLongLong(arguments[0]);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
-        registry().owners.drop_handle(id, arguments.truth(1));
-        Py_RETURN_NONE;
-    });
-}
-
 PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,

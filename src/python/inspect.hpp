@@ -10,12 +10,6 @@ PyObject* lent_by(PyObject* module, PyObject* interpreter);
 // Calls a function while the core's own thread drops no reference on any interpreter.
 PyObject* without_drops(PyObject* module, PyObject* function);
 PyObject* is_ending(PyObject* module, PyObject* interpreter);
-// _add_handle(id): the core holds a reference until _drop_handle(id, wait); False: it cannot.
-PyObject* add_handle(PyObject* module, PyObject* interpreter);
-PyObject* drop_handle(PyObject* module, PyObject* const* values, Py_ssize_t given);
-// _end_with_references(id): from now on the interpreter, to which the caller has a reference, ends with the
-// last.
-PyObject* end_with_references(PyObject* module, PyObject* interpreter);
 PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* waits(PyObject* module, PyObject*);
 PyObject* all_channels(PyObject* module, PyObject*);
