@@ -91,6 +91,11 @@ def _listed(packages: Packages) -> tuple[str, ...]:
     return tuple(dict.fromkeys((packages,) if isinstance(packages, (str, bytes)) else packages))
 
 
+def _listed_with(needed: str, listed: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the names and one more, unless they are all."""
+    return listed if "all" in listed else (*listed, needed)
+
+
 def _package_names(packages: Packages) -> tuple[str, ...]:
     names = _listed(packages)
     reason = images.unsupported_reason() if names else None

@@ -70,7 +70,7 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
     ) -> None:
         listed = checked_packages(interpreters._listed(packages))
         # What a worker's tasks come in, and their errors, are distributed's own.
-        self._packages = listed if "all" in listed else (*listed, "distributed")
+        self._packages = interpreters._listed_with("distributed", listed)
         if blas_threads is not None:
             blas_threads = integer("blas_threads", blas_threads, least=1, optional=True)
         self._blas_threads = blas_threads

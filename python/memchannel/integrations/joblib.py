@@ -143,7 +143,7 @@ class MemchannelBackend(FutureBackend):
         given: dict[str, Any] = {name: options.get(name, value) for name, value in self._options.items()}
         listed = interpreters._listed(given["packages"])
         # What batches come in is joblib's own, which imports extension modules of the standard library.
-        packages = listed if "all" in listed else (*listed, "joblib")
+        packages = interpreters._listed_with("joblib", listed)
         self.parallel = parallel
         self._terms = _Terms(
             workers,
