@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import memchannel
 from channel_support import HANG, wait_until
-from interpreter_support import exists, large_array, run_program
+from interpreter_support import exists, run_program
 from memchannel import interpreters
 from memchannel.interpreters import Interpreter, run
 
@@ -213,85 +212,6 @@ def test_views_in_garbage_are_collected_in_idle_interpreters(interp: Interpreter
     assert not interpreters.is_running(interp)
 
 
-def test_a_view_keeps_an_interpreter_that_nobody_holds() -> None:
-    made = interpreters.create()
-    number = made.id
-    array = run(made, large_array).check().value
-    del made
-    gc.collect()
-    assert exists(number)
-    assert array.sum() == np.arange(100_000.0).sum()
-    abandoned = memchannel.stats().abandoned
-    del array
-    wait_until(lambda: not exists(number))
-    assert memchannel.stats().abandoned == abandoned
-
-
-SLOW_END = """
-import atexit, os
-
-def at_exit():
-    os.write(began, b"x")
-    os.read(goes_on, 1)
-
-atexit.register(at_exit)
-"""
-
-
-def test_one_that_is_ending_is_not_listed() -> None:
-    # CPython lists it still, and would end it once more with the last handle.
-    made = interpreters.create()
-    number = made.id
-    array = run(made, large_array).check().value
-    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
-    try:
-        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
-        del made
-        gc.collect()
-        assert number in {one.id for one in interpreters.list_all()}
-        del array  # the core's own thread ends it
-        assert os.read(is_began, 1) == b"x"
-        for listed in (interpreters.list_all, interpreters.idle, interpreters.running):
-            assert number not in {one.id for one in listed()}
-        with pytest.raises(NotFoundError, match=f"interpreter {number} is ending"):
-            interpreters._by_number(number)
-        os.write(go_on, b"x")
-        wait_until(lambda: number not in {one for one, _ in _interpreters.list_all()})
-        os.close(began)
-        began = -1
-        assert os.read(is_began, 1) == b""  # it ended once
-    finally:
-        for descriptor in (is_began, began, may_go_on, go_on):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def test_listing_while_interpreters_end() -> None:
-    # One thread, and none while others are made: what CPython does then is in tests/exits/cpython.py.
-    def listing() -> None:
-        while exists(number):
-            interpreters.list_all()
-
-    for _ in range(10):
-        made = interpreters.create(packages=None)
-        number = made.id
-        view = run(made, "c.send(bytearray(100))", c=(channel := memchannel.MemChannel())).check()
-        thread = threading.Thread(target=listing)
-        thread.start()
-        del view, made
-        channel.recv().release()
-        thread.join()
-
-
-def test_an_interpreter_that_nobody_holds_ends() -> None:
-    made = interpreters.create(packages=None)
-    number = made.id
-    run(made, "x = 1").check()
-    del made
-    gc.collect()
-    assert not exists(number)
-
-
 def test_threads_of_it_are_waited_for(interp: Interpreter, tmp_path: Path) -> None:
     done = tmp_path / "done"
     source = """
@@ -406,80 +326,6 @@ def test_interpreters_of_interpreters_end_with_them() -> None:
         """
     )
     assert out == "3\n1\n"
-
-
-def test_they_end_where_a_view_alone_kept_it() -> None:
-    """The core's own thread ends it then, which must not wait for itself."""
-    reads, writes = os.pipe()
-
-    def make(descriptor: int) -> tuple[Any, int]:
-        import numpy as np
-
-        import __main__
-        from memchannel import _core, interpreters
-
-        __main__.kept = interpreters.create(packages=None)
-        original = _core._await_idle
-
-        def wait() -> bool:
-            idle = original()
-            os.write(descriptor, b"idle" if idle else b"waited in vain")
-            return idle
-
-        _core._await_idle = wait
-        return np.arange(100_000.0), __main__.kept.id
-
-    made = interpreters.create()
-    array, inner = run(made, make, descriptor=writes).check().value
-    number = made.id
-    del made
-    gc.collect()
-    assert exists(number)
-    assert exists(inner)
-    del array
-    wait_until(lambda: not exists(number) and not exists(inner))
-    os.close(writes)
-    with open(reads, "rb") as pipe:
-        assert pipe.read() == b"idle"
-
-
-def test_one_that_knows_itself_ends_like_others() -> None:
-    """CPython crashes when an interpreter holds the last reference to itself; ours is none."""
-    out = run_program(
-        """
-        import gc
-        from memchannel import interpreters
-        source = "from memchannel.interpreters import get_current, list_all; me = get_current(), list_all()"
-        dropped = interpreters.create(packages=None)
-        interpreters.run(dropped, source).check()
-        del dropped
-        gc.collect()
-        print(len(interpreters.list_all()))
-        left = interpreters.create(packages=None)
-        interpreters.run(left, source).check()
-        """
-    )
-    assert out == "1\n"
-
-
-@pytest.mark.parametrize("thread", [False, True])
-def test_the_last_reference_may_go_in_another_interpreter(interp: Interpreter, thread: bool) -> None:
-    def make() -> int:
-        import gc
-
-        from memchannel import interpreters
-
-        gc.disable()
-        made = interpreters.create(packages=None)
-        interpreters.run(made, "import json").check()
-        cycle: list[Any] = [made]
-        cycle.append(cycle)
-        return int(made.id)
-
-    number = run(interp, make).check().value
-    assert exists(number)
-    run(interp, "import gc; gc.enable(); gc.collect()", thread=thread).check()
-    assert not exists(number)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _interpreters
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,7 @@ import pytest
 import memchannel
 from channel_support import HANG, run_script
 from interpreter_support import exists, value_of
-from memchannel import images, interpreters
+from memchannel import _making, images, interpreters
 from memchannel.interpreters import Interpreter, run
 
 NotFoundError = _interpreters.InterpreterNotFoundError
@@ -130,12 +131,27 @@ def test_a_package_that_cannot_load_as_an_image_is_named() -> None:
 
 def test_what_cannot_be_set_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [one for one, _ in _interpreters.list_all()]
-    monkeypatch.setattr(
-        interpreters, "_SET_UP", "raise OSError('disk on fire: {settings!r:.0}{packages!r:.0}')"
-    )
+    monkeypatch.setattr(_making, "_SET_UP", "raise OSError('disk on fire: {settings!r:.0}{packages!r:.0}')")
     with pytest.raises(OSError, match="disk on fire"):
         interpreters.create(packages=None)
     assert [one for one, _ in _interpreters.list_all()] == before
+
+
+@pytest.mark.parametrize("call", ["create", "exec"])
+def test_one_whose_making_is_interrupted_is_closed(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = getattr(_interpreters, call)
+
+    def interrupted(*args: Any, **keywords: Any) -> Any:
+        result = real(*args, **keywords)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    before = _interpreters.list_all()
+    monkeypatch.setattr(_interpreters, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        interpreters.create()
+    monkeypatch.undo()
+    assert _interpreters.list_all() == before
 
 
 def test_too_little_memory_is_an_error_and_the_process_lives() -> None:

@@ -17,32 +17,34 @@ from __future__ import annotations
 
 import _interpreters
 import atexit
-import builtins
 import contextlib
 import functools
 import gc
-import mmap
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from memchannel import _core, images
+from memchannel import _core
 from memchannel._interrupts import _is_main_interpreter
 from memchannel._leftover import leftover_threads
-from memchannel._setup import current_settings
+from memchannel._making import (
+    Interpreter,
+    drop_holds,
+    forget_made,
+    hold,
+    make,
+    numbers_made,
+    package_names,
+    set_up,
+)
 from memchannel._spans import traced_run
 from memchannel.run import RunResult, call_soon, interpreter_id, is_busy, run
 
-if sys.version_info >= (3, 14):
-    from concurrent.interpreters import Interpreter
-else:
-    from backports.interpreters import Interpreter
-
 if TYPE_CHECKING:
-    Packages = Iterable[str] | str | None
+    from memchannel._making import Packages
 
 __all__ = [
     "Interpreter",
@@ -70,42 +72,11 @@ class _Terms(NamedTuple):
 _made: weakref.WeakKeyDictionary[Interpreter, _Terms] = weakref.WeakKeyDictionary()
 _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
-_numbers_made: set[int] = set()
-"""All that this interpreter made and did not close, whether or not they ended by themselves."""
 _lingering: list[int] = []
 """Those that were let go while threads of theirs ran, each kept by a reference of ours."""
-# CPython 3.13 readies static types of interpreters that are made at the same time in a data race
-# (python/cpython#127108, #129824). Reentrant: a signal handler may make one, too.
-_making = threading.RLock()
 _lock = threading.Lock()
 _parked: dict[_Terms, list[Interpreter]] = {}  # _lock
 _exiting = threading.Event()
-
-
-def _listed(packages: Packages) -> tuple[str, ...]:
-    """Give the names, each once; "all" stays one of them."""
-    if packages is None:
-        return ()
-    if not isinstance(packages, Iterable):
-        raise TypeError(f"packages must be names, 'all' or None, not {packages!r}")
-    return tuple(dict.fromkeys((packages,) if isinstance(packages, (str, bytes)) else packages))
-
-
-def _listed_with(needed: str, listed: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the names and one more, unless they are all."""
-    return listed if "all" in listed else (*listed, needed)
-
-
-def _package_names(packages: Packages) -> tuple[str, ...]:
-    names = _listed(packages)
-    reason = images.unsupported_reason() if names else None
-    if reason is not None:
-        raise images.ImageError(reason)
-    for name in names:
-        # Before an interpreter is made in vain: on 3.13.0 one that ends leaves 1.7 MB behind.
-        images._check_name(name)
-        images._check_package(name)
-    return names
 
 
 # ---- making
@@ -145,78 +116,15 @@ def create(
         The interpreter could not be made; the message says why.
     """
     _end_lingering()
-    names = _package_names(packages)
+    names = package_names(packages)
     terms = _Terms(frozenset(names), allow_daemon_threads)
     interpreter = _unpark(terms, names) if reuse else None
     if interpreter is None:
-        interpreter = _new(allow_daemon_threads)
-        try:
-            _set_up(interpreter, names)
-        except BaseException:
-            interpreter.close()
-            raise
+        interpreter = make(allow_daemon_threads, names)
         _made[interpreter] = terms
     if reuse:
         _reused.add(interpreter)
     return interpreter
-
-
-# Address space that a new interpreter takes, with a margin: 3 to 5 MB before its first import.
-_ROOM = 16 << 20
-
-
-def _new(allow_daemon_threads: bool) -> Interpreter:
-    config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
-    try:
-        # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
-        # new_interpreter: it ends the half-made one by way of types that are not ready yet).
-        mmap.mmap(-1, _ROOM).close()
-        with _making, traced_run(_interpreters.get_current()[0], "new interpreter"):
-            number = _interpreters.create(config, reqrefs=True)
-    except (OSError, _interpreters.InterpreterError) as exc:
-        reason = exc.__cause__ or exc.__context__ or exc
-        no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
-        kind = MemoryError if no_memory else RuntimeError
-        there = len(_interpreters.list_all())
-        raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
-    if allow_daemon_threads:
-        _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
-    _numbers_made.add(number)
-    return Interpreter(number)
-
-
-# In a function, so that __main__ stays empty.
-_SET_UP = """\
-def set_up(settings, packages):
-    import sys
-    sys.path[:] = settings[0]
-    from memchannel._setup import Settings, set_up
-    set_up(Settings(*settings), packages)
-try:
-    set_up({settings!r}, {packages!r})
-finally:
-    del set_up
-"""
-
-
-def _set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
-    source = _SET_UP.format(settings=tuple(current_settings()), packages=packages)
-    with traced_run(interpreter.id):
-        failure = _interpreters.exec(interpreter.id, source)
-    if failure is not None:
-        raise _setup_error(failure, interpreter)
-
-
-def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:
-    if failure.type is None:  # CPython could not even describe it
-        return MemoryError(f"interpreter {interpreter.id} could not be set up: out of memory")
-    kind = getattr(builtins, failure.type.__name__, None)
-    if failure.type.__name__ == "ImageError":
-        return images.ImageError(failure.msg)
-    if isinstance(kind, type) and issubclass(kind, (ImportError, MemoryError, OSError)):
-        return kind(failure.msg)
-    text = getattr(failure, "errdisplay", failure.formatted)
-    return RuntimeError(f"interpreter {interpreter.id} could not be set up: {text}")
 
 
 # ---- parking
@@ -245,7 +153,7 @@ def _unpark(terms: _Terms, packages: tuple[str, ...]) -> Interpreter | None:
                 return None
             interpreter = waiting.pop()
         try:
-            _set_up(interpreter, packages)
+            set_up(interpreter, packages)
         except _interpreters.InterpreterError:  # closed by force meanwhile
             continue
         return interpreter
@@ -268,13 +176,14 @@ def _close_all() -> None:
     _exiting.set()
     # The core's own thread ends an interpreter when it drops the last reference, and CPython aborts when two
     # threads end the same one: take a reference, so that none is the last, and wait for an end that began.
-    for number in list(_numbers_made):
+    for number in list(numbers_made):
         with contextlib.suppress(_interpreters.InterpreterError):
             _interpreters.incref(number)
+    drop_holds()
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
-    if (_numbers_made or _is_main_interpreter()) and not _core._await_idle():
+    if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
-    for number in sorted(_numbers_made):
+    for number in sorted(numbers_made):
         try:
             if not _interpreters.is_running(number) and not leftover_threads(number):
                 _interpreters.destroy(number)
@@ -289,8 +198,7 @@ def _close_all() -> None:
 def _forget_all() -> None:
     """In a forked child the interpreters are gone; see src/python/fork.cpp."""
     _lock._at_fork_reinit()  # type: ignore[attr-defined]
-    _making._at_fork_reinit()  # type: ignore[attr-defined]
-    _numbers_made.clear()
+    forget_made()
     _lingering.clear()
     _parked.clear()
 
@@ -331,7 +239,7 @@ def _open(number: int) -> Interpreter:
     # CPython takes references on an interpreter that is ending, and ends it once more with the last of them.
     if _core._is_ending(number):
         raise _interpreters.InterpreterNotFoundError(f"interpreter {number} is ending")
-    return Interpreter(number)
+    return hold(Interpreter(number))
 
 
 def _by_number(number: int) -> Interpreter:
@@ -451,7 +359,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     _refuse_busy(interpreter)  # others had time to use it
     interpreter.close()
     _made.pop(interpreter, None)
-    _numbers_made.discard(interpreter.id)
+    numbers_made.discard(interpreter.id)
 
 
 # Results of a map that were not read to their end keep leases that nobody else has.

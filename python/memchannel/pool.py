@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
-from memchannel import _core, _display, _worker, interpreters
+from memchannel import _core, _display, _making, _worker
 from memchannel._arguments import checked_arguments, checked_name, checked_packages, deadline, integer
 from memchannel._crew import BrokenInterpreterPool, Crew, Shipment, _Terms
 from memchannel._results import Results
@@ -123,7 +123,7 @@ class InterpreterPool(Executor):
         self._crew = Crew(
             _Terms(
                 workers,
-                checked_packages(interpreters._listed(packages)),  # an iterator would do for one worker only
+                checked_packages(_making.listed(packages)),  # an iterator would do for one worker only
                 None if initializer is None else dump_function(_bound(initializer, given)),
                 -1 if limit is None else limit,
                 checked_name(name) or f"InterpreterPool-{next(_numbers)}",

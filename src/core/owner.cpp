@@ -16,8 +16,6 @@ namespace {
 
 // One attach to a busy owner costs it a GIL hand-over: let leases gather for a moment first.
 constexpr auto linger = std::chrono::microseconds(500);
-// How long the reaper heeds NoDrops at a time: CPython may have stopped the thread for good that has it.
-constexpr auto longest_no_drops = std::chrono::seconds(1);
 
 // The reaper must never be the thread that a signal interrupts: handlers belong to the main thread.
 class AllSignalsBlocked {
@@ -98,50 +96,18 @@ Owner& OwnerTable::enroll(OwnerId id, void* runtime) {
 }
 
 Owner* OwnerTable::find(OwnerId id) const noexcept {
-    Lock lock(mutex_);
-    for (Owner* owner : owners_) {
-        if (owner->id() == id) return owner;
-    }
-    return nullptr;
+    const Lock lock(mutex_);
+    return locate(id);
+}
+
+Owner* OwnerTable::locate(OwnerId id) const noexcept {
+    const auto found =
+        std::find_if(owners_.begin(), owners_.end(), [id](const Owner* owner) { return owner->id() == id; });
+    return found == owners_.end() ? nullptr : *found;
 }
 
 bool OwnerTable::switchable(const Owner& owner) const noexcept {
     return owner.state_ == Owner::State::open && !stopping_;
-}
-
-bool OwnerTable::droppable(const Owner& owner) const noexcept {
-    return owner.held_ && owner.leases_ == 0 && !owner.ending_ && switchable(owner);
-}
-
-void OwnerTable::begin_end(Owner& owner) noexcept {
-    const Lock lock(mutex_);
-    owner.ending_ = true;
-    drained_.notify_all();
-}
-
-bool OwnerTable::is_ending(OwnerId id) const noexcept {
-    const Lock lock(mutex_);
-    return std::any_of(owners_.begin(), owners_.end(), [id](const Owner* owner) {
-        return owner->id() == id && (owner->ending_ || owner->state_ != Owner::State::open);
-    });
-}
-
-OwnerTable::NoDrops::NoDrops(OwnerTable& table) noexcept : table_(table) {
-    Lock lock(table_.mutex_);
-    ++table_.no_drops_;
-    // A drop under way either was not the last or begins an end: both show soon.
-    table_.drained_.wait(lock, [this] {
-        return std::all_of(table_.owners_.begin(), table_.owners_.end(), [](const Owner* owner) {
-            return owner->ender_ == std::thread::id() || owner->ender_ == std::this_thread::get_id() ||
-                   owner->ending_;
-        });
-    });
-}
-
-OwnerTable::NoDrops::~NoDrops() {
-    const Lock lock(table_.mutex_);
-    --table_.no_drops_;
-    table_.drained_.notify_all();
 }
 
 bool OwnerTable::lend(OwnedLease& lease) noexcept {
@@ -158,10 +124,7 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
     ++counts_.live;
     ++counts_.lent;
     counts_.bytes_lent += lease.nbytes();
-    if (!owner.held_ && !owner.ending_) {
-        owner.held_ = true;
-        host_.hold(owner);
-    }
+    hold(owner);
     lock.unlock();
     if (id) [[unlikely]]
         trace_lease(Traced::lend, owner.id(), lease, id);
@@ -392,22 +355,6 @@ void OwnerTable::reap_pending(Lock& lock, Owner& owner) noexcept {
         if (switchable(owner)) queue_for_reaper(owner);
     }
     --owner.in_flight_;
-    drained_.notify_all();
-}
-
-void OwnerTable::reap_reference(Lock& lock, Owner& owner) noexcept {
-    // Here and nowhere else: the drop may run the whole end of the interpreter, which needs a thread that has
-    // no thread state below it.
-    drained_.wait_for(lock, longest_no_drops, [this] { return no_drops_ == 0 || stopping_; });
-    if (!droppable(owner)) return;
-    owner.held_ = false;
-    ++owner.in_flight_;
-    owner.ender_ = std::this_thread::get_id();
-    lock.unlock();
-    host_.drop(owner);
-    lock.lock();
-    --owner.in_flight_;
-    owner.ender_ = {};
     drained_.notify_all();
 }
 

@@ -50,7 +50,8 @@ class Owner {
     std::size_t leases_ = 0;
     OwnedLease* live_ = nullptr;
     OwnedLease* pending_ = nullptr;  // to be given back by the reaper, or by end()
-    bool held_ = false;              // one reference on the interpreter, while leases are out
+    std::size_t handles_ = 0;
+    bool held_ = false;  // one reference on the interpreter, while leases or handles are out
     bool queued_ = false;
     bool warned_ = false;
     Owner* work_next_ = nullptr;
@@ -111,6 +112,13 @@ class OwnerTable {
        private:
         OwnerTable& table_;
     };
+    // What the host's users hold an interpreter by. The reference that goes with it is the core's, so that it
+    // is dropped by the reaper, and heeds NoDrops. false: the interpreter is not known here, or is ending.
+    bool add_handle(OwnerId id) noexcept;
+    // Called attached, with or without the interpreter alive. `wait`: a moment for the end that may follow,
+    // unless that would be for itself.
+    void drop_handle(OwnerId id, bool wait) noexcept;
+
     // Whether the interpreter's exit has begun; false for those that are not known here.
     bool is_ending(OwnerId id) const noexcept;
 
@@ -124,6 +132,8 @@ class OwnerTable {
     class VisitSpan;
     using Lock = std::unique_lock<std::mutex>;
 
+    Owner* locate(OwnerId id) const noexcept;
+    void hold(Owner& owner) noexcept;
     void unlink(OwnedLease& lease) noexcept;
     void settle_returned(OwnedLease& lease) noexcept;
     void abandon(Lock& lock, OwnedLease& lease) noexcept;

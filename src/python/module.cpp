@@ -11,6 +11,7 @@
 #include "end_docs.hpp"
 #include "exports.hpp"
 #include "fork.hpp"
+#include "hold_type.hpp"
 #include "inspect.hpp"
 #include "interrupt.hpp"
 #include "lease_buffer.hpp"
@@ -50,6 +51,7 @@ int exec(PyObject* module) {
     if (!add_descriptor_type(module, state)) return -1;
     if (!add_arrow_batches_type(module, state)) return -1;
     if (!add_lendings_type(module, state)) return -1;
+    if (!add_hold_type(module, state)) return -1;
     if (!begin_interpreter(module, state)) return -1;
     return PyModule_AddStringConstant(module, "__version__", MEMCHANNEL_VERSION);
 }
@@ -93,6 +95,7 @@ PyMethodDef methods[] = {
     {"_lent_by", lent_by, METH_O, nullptr},
     {"_without_drops", without_drops, METH_O, nullptr},
     {"_is_ending", is_ending, METH_O, nullptr},
+    {"_end_with_references", end_with_references, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},

@@ -264,6 +264,79 @@ TEST(no_reference_is_dropped_meanwhile) {
     host().unreference(owner);
 }
 
+TEST(a_handle_holds_and_the_reaper_ends_what_nobody_holds) {
+    fake::Interpreter& owner = host().create();
+    fake::Interpreter& user = host().create();
+    CHECK(owners().add_handle(owner.id));
+    CHECK(owners().add_handle(owner.id));
+    CHECK_EQ(owner.references.load(), 2);  // one for all handles
+    host().unreference(owner);
+    const Attached attached(user);
+    owners().drop_handle(owner.id, true);
+    CHECK(!owner.ended);
+    Tally tally;
+    LeaseRef lease = lend(owner, tally);
+    owners().drop_handle(owner.id, true);  // what is lent holds it still
+    CHECK(!owner.ended);
+    CHECK(owners().add_handle(owner.id));
+    lease.reset();
+    CHECK(!owner.ended);
+    owners().drop_handle(owner.id, true);
+    CHECK(owner.ended);  // it was waited for
+    owners().drop_handle(owner.id, true);
+    CHECK(!owners().add_handle(owner.id));
+    CHECK(!owners().add_handle(new_id()));
+}
+
+TEST(a_handle_that_goes_while_no_reference_is_dropped_is_not_waited_for) {
+    fake::Interpreter& owner = host().create();
+    fake::Interpreter& user = host().create();
+    CHECK(owners().add_handle(owner.id));
+    host().unreference(owner);
+    {
+        const OwnerTable::NoDrops guard(owners());
+        const Attached attached(user);
+        owners().drop_handle(owner.id, true);
+        CHECK(!owner.ended);
+    }
+    eventually([&] { return owner.ended.load(); });
+}
+
+TEST(handles_go_while_others_list) {
+    std::atomic<bool> done{false};
+    fake::Interpreter& user = host().create();
+    std::atomic<fake::Interpreter*> present{nullptr};
+    std::vector<std::thread> listers;
+    for (int i = 0; i < 2; ++i) {
+        listers.emplace_back([&] {
+            fake::Interpreter& home = host().create();
+            while (!done) {
+                OwnerId held = no_owner;
+                {
+                    const OwnerTable::NoDrops guard(owners());
+                    fake::Interpreter* const one = present.load();
+                    if (one && owners().add_handle(one->id)) held = one->id;
+                }
+                const Attached attached(home);
+                if (held != no_owner) owners().drop_handle(held, false);
+            }
+        });
+    }
+    for (int i = 0; i < 200; ++i) {
+        fake::Interpreter& owner = host().create();
+        CHECK(owners().add_handle(owner.id));
+        host().unreference(owner);
+        present = &owner;
+        {
+            const Attached attached(user);
+            owners().drop_handle(owner.id, true);
+        }
+        eventually([&] { return owner.ended.load(); });
+    }
+    done = true;
+    for (std::thread& lister : listers) lister.join();
+}
+
 TEST(an_end_that_began_is_seen) {
     fake::Interpreter& owner = host().create();
     std::atomic<bool> goes_on{false}, began{false};

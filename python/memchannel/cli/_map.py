@@ -165,10 +165,10 @@ def _axis_of(data: NDArray[Any], args: argparse.Namespace) -> int:
 
 
 def _check_packages(args: argparse.Namespace) -> None:
-    from memchannel import interpreters
+    from memchannel import _making
 
     try:
-        interpreters._package_names(args.packages)
+        _making.package_names(args.packages)
     except ImportError as error:
         raise CommandError(f"--packages: {error}") from error
 

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memchannel import interpreters
+from memchannel import _making
 from memchannel._arguments import checked_packages, integer
 from memchannel._files import replacing
 from memchannel.integrations._require import require
@@ -68,9 +68,9 @@ class InterpreterWorkers(WorkerPlugin):  # type: ignore[misc]
     def __init__(
         self, packages: Iterable[str] | str | None = "all", *, blas_threads: int | None = None
     ) -> None:
-        listed = checked_packages(interpreters._listed(packages))
+        listed = checked_packages(_making.listed(packages))
         # What a worker's tasks come in, and their errors, are distributed's own.
-        self._packages = interpreters._listed_with("distributed", listed)
+        self._packages = _making.listed_with("distributed", listed)
         if blas_threads is not None:
             blas_threads = integer("blas_threads", blas_threads, least=1, optional=True)
         self._blas_threads = blas_threads

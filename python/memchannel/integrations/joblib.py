@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from memchannel import interpreters
+from memchannel import _making
 from memchannel._setup import Settings, current_settings
 from memchannel.integrations._require import require
 from memchannel.pool import InterpreterPool
@@ -141,9 +141,9 @@ class MemchannelBackend(FutureBackend):
         if workers == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         given: dict[str, Any] = {name: options.get(name, value) for name, value in self._options.items()}
-        listed = interpreters._listed(given["packages"])
+        listed = _making.listed(given["packages"])
         # What batches come in is joblib's own, which imports extension modules of the standard library.
-        packages = interpreters._listed_with("joblib", listed)
+        packages = _making.listed_with("joblib", listed)
         self.parallel = parallel
         self._terms = _Terms(
             workers,
