@@ -276,7 +276,10 @@ def test_others_are_not_given_what_is_parked(interp: Interpreter) -> None:
     interpreters.close(daemonic)
 
 
-def test_a_reused_one_remembers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings_changed", [False, True])
+def test_a_reused_one_remembers_nothing(
+    settings_changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "users_module.py").write_text("count = 0\n")
     package = tmp_path / "users_package"
     package.mkdir()
@@ -285,18 +288,22 @@ def test_a_reused_one_remembers_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(tmp_path))
     first = reused()
     source = """
-        import gc, sys, threading, warnings, users_module, users_package.part, json, io
+        import gc, os, sys, threading, warnings, users_module, users_package.part, json, io
         users_module.count = users_package.part.count = json.memory = 5
         warnings.simplefilter("error")
         sys.stdout = io.StringIO()
         sys.excepthook = threading.excepthook = print
         sys.path.append("/nowhere")
+        sys.argv.append("--nothing")
+        sys.setrecursionlimit(4321)
+        os.environ["MEMCHANNEL_TEST_OTHER"] = "3"
         gc.disable()
     """
     run(first, source).check()
     fresh = interpreters.create(packages=None)
     interpreters.close(first)
-    monkeypatch.setenv("MEMCHANNEL_TEST_VARIABLE", "2")
+    if settings_changed:
+        monkeypatch.setenv("MEMCHANNEL_TEST_VARIABLE", "2")
     second = reused()
     assert second.id == first.id
     assert value_of(second, "[name for name in globals() if name[:2] != '__']") == []
@@ -304,7 +311,13 @@ def test_a_reused_one_remembers_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     run(second, "import gc, os, sys, threading, warnings, users_module, users_package.part, json").check()
     assert value_of(second, "(users_module.count, users_package.part.count)") == (0, 0)
     assert value_of(second, "json.memory") == 5  # modules of the standard library stay
-    for expression in ("[repr(f) for f in warnings.filters]", "sys.path", "gc.isenabled()"):
+    for expression in (
+        "[repr(f) for f in warnings.filters]",
+        "sys.path",
+        "sys.argv",
+        "sys.getrecursionlimit()",
+        "gc.isenabled()",
+    ):
         assert value_of(second, expression) == value_of(fresh, expression)
     assert value_of(second, "dict(os.environ)") == dict(os.environ)
     assert value_of(second, "sys.stdout is sys.__stdout__ and sys.excepthook is sys.__excepthook__")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from memchannel import _core, images
 from memchannel._interrupts import interrupts_deferred
-from memchannel._setup import current_settings
+from memchannel._setup import Settings, current_settings
 from memchannel._spans import traced_run
 
 if sys.version_info >= (3, 14):
@@ -39,6 +39,8 @@ __all__ = [
 
 numbers_made: set[int] = set()
 """All that this interpreter made and did not close, whether or not they ended by themselves."""
+_settings: weakref.WeakKeyDictionary[Interpreter, Settings] = weakref.WeakKeyDictionary()
+"""What those that were made here took over last, and go back to when they are cleaned."""
 _held: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that the core holds for a handle of ours."""
 # CPython 3.13 readies static types of interpreters that are made at the same time in a data race
@@ -142,11 +144,17 @@ finally:
 
 
 def set_up(interpreter: Interpreter, packages: tuple[str, ...]) -> None:
-    source = _SET_UP.format(settings=tuple(current_settings()), packages=packages)
+    """Set up an interpreter that is new, or was cleaned and had the same packages before."""
+    settings = current_settings()
+    if _settings.get(interpreter) == settings:
+        _interpreters.is_running(interpreter.id)  # raises if it is gone
+        return
+    source = _SET_UP.format(settings=tuple(settings), packages=packages)
     with traced_run(interpreter.id):
         failure = _interpreters.exec(interpreter.id, source)
     if failure is not None:
         raise _setup_error(failure, interpreter)
+    _settings[interpreter] = settings
 
 
 def _setup_error(failure: Any, interpreter: Interpreter) -> Exception:

@@ -18,6 +18,7 @@ from memchannel import _core, sharing
 
 __all__ = ["Settings", "clean", "current_settings", "release_import_locks", "set_up"]
 
+_settings: Settings | None = None
 _fresh_modules: frozenset[str] = frozenset()
 _fresh_filters: list[Any] = []
 _NAMES_OF_INSTALLED = {"site-packages", "dist-packages"}
@@ -56,7 +57,19 @@ def current_settings() -> Settings:
 
 def set_up(settings: Settings, packages: tuple[str, ...]) -> None:
     """Take over the settings of another interpreter and let packages load as private images."""
-    global _fresh_modules, _fresh_filters  # noqa: PLW0603 - one note per interpreter
+    global _settings, _fresh_modules, _fresh_filters  # noqa: PLW0603 - one note per interpreter
+    _settings = settings
+    _take_over(settings)
+    if not _fresh_modules:
+        _fresh_modules = frozenset(sys.modules)
+        _fresh_filters = list(warnings.filters)
+    if packages:
+        from memchannel import images
+
+        images.enable(*packages)
+
+
+def _take_over(settings: Settings) -> None:
     sys.path[:] = settings.path
     sys.argv[:] = settings.argv
     sys.dont_write_bytecode = settings.dont_write_bytecode
@@ -65,13 +78,6 @@ def set_up(settings: Settings, packages: tuple[str, ...]) -> None:
     sys.set_int_max_str_digits(settings.int_max_str_digits)
     _adopt_environment(settings.environment)
     sharing.inherit(settings.registered)
-    if not _fresh_modules:
-        _fresh_modules = frozenset(sys.modules)
-        _fresh_filters = list(warnings.filters)
-    if packages:
-        from memchannel import images
-
-        images.enable(*packages)
 
 
 def _adopt_environment(environment: dict[str, str]) -> None:
@@ -163,8 +169,9 @@ def clean() -> None:
 
     Forgotten are names of ``__main__``, users' own modules and the types that they registered, calls queued
     by ``call_soon``, locks that it holds (who wants them is told, as if it had ended), hooks and streams of
-    `sys`, warnings filters, garbage. Modules of the standard library and of installed packages stay, with
-    what they remember: they are what makes a reused interpreter cheap.
+    `sys`, warnings filters, garbage. Settings are those again that it was set up with. Modules of the
+    standard library and of installed packages stay, with what they remember: they are what makes a reused
+    interpreter cheap.
 
     Raises
     ------
@@ -197,5 +204,7 @@ def clean() -> None:
     if warnings.filters != _fresh_filters:
         warnings.resetwarnings()  # lets the modules' registries of shown warnings expire
         warnings.filters[:] = _fresh_filters  # type: ignore[index]
+    if _settings is not None:
+        _take_over(_settings)
     gc.enable()
     gc.collect()
