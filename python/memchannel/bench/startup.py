@@ -5,36 +5,40 @@ Every sample is taken in a process of its own, which has imported NumPy once: th
 
 from __future__ import annotations
 
+import _interpreters
 import functools
 import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memchannel import InterpreterPool, interpreters
 from memchannel.bench._harness import Benchmark, Side
 from memchannel.bench._machine import private_memory
 from memchannel.bench._processes import in_own_process
 
+if TYPE_CHECKING:
+    from memchannel.bench.importable import first_use
+else:
+    # By its own name, as the workers that are to import it know nothing of memchannel.
+    sys.path.append(str(Path(__file__).with_name("importable")))
+    import first_use
+
 bench = Benchmark("startup", __doc__)
 
 WARM_UP = 0.05  # seconds that a task holds its worker, so that each worker gets one
-
-
-def first_sum(array_length: int = 10) -> float:
-    """Import NumPy and use it: what is waited for."""
-    import numpy as np
-
-    return float(np.arange(array_length).sum())
 
 
 def until_sum(reuse: bool) -> tuple[float, float]:
     """Make an interpreter and let it use NumPy; returns the seconds, and the private memory that it took."""
     before, begin = private_memory(), time.perf_counter()
     interpreter = interpreters.create(packages=("numpy",), reuse=reuse)
-    result = interpreters.run(interpreter, first_sum).check().value
+    result = interpreters.run(interpreter, first_use.first_sum).check().value
     seconds = time.perf_counter() - begin
     grown = private_memory() - before
     _check(result)
@@ -43,27 +47,42 @@ def until_sum(reuse: bool) -> tuple[float, float]:
 
 
 def _check(result: float) -> None:
-    if result != 45:
+    if result != first_use.SUM:
         raise RuntimeError(f"the numbers below 10 add up to {result}")
 
 
 def of_interpreter(which: str) -> tuple[float, float]:
     """Measure the first interpreter of a process, the second, or one that was parked."""
-    first_sum()
+    first_use.first_sum()
     if which == "first":
         return until_sum(reuse=False)
     until_sum(reuse=which == "parked")
     return until_sum(reuse=which == "parked")
 
 
-def _send_sum(end: Any) -> None:
-    end.send(first_sum())
-    end.recv()
+TIMED_IMPORT = """
+import time
+begin = time.perf_counter()
+import numpy
+print(time.perf_counter() - begin)
+"""
+
+
+def of_cpython(_: str) -> tuple[float, float]:
+    """Time what no interpreter that uses NumPy does without: CPython's making of one, and NumPy's import."""
+    # Elsewhere: what is imported here already is a part of it.
+    told = subprocess.run([sys.executable, "-c", TIMED_IMPORT], check=True, capture_output=True, text=True)
+    _interpreters.destroy(_interpreters.create())
+    begin = time.perf_counter()
+    interpreter = _interpreters.create()
+    seconds = time.perf_counter() - begin
+    _interpreters.destroy(interpreter)
+    return seconds + float(told.stdout), 0.0
 
 
 def of_process(method: str) -> tuple[float, float]:
     """Start a process that uses NumPy; the second one, so that a fork server is there already."""
-    first_sum()
+    first_use.first_sum()
     method, _, preloaded = method.partition(", ")
     context = multiprocessing.get_context(method)
     if preloaded:
@@ -72,7 +91,7 @@ def of_process(method: str) -> tuple[float, float]:
     for _ in range(2):
         here, there = context.Pipe()
         begin = time.perf_counter()
-        process = context.Process(target=_send_sum, args=(there,))  # type: ignore[attr-defined]
+        process = context.Process(target=first_use.send_sum, args=(there,))  # type: ignore[attr-defined]
         process.start()
         result = here.recv()
         seconds = time.perf_counter() - begin
@@ -89,10 +108,10 @@ def of_loky(_: str) -> tuple[float, float]:
 
     import loky
 
-    first_sum()
+    first_use.first_sum()
     begin = time.perf_counter()
     pool = loky.get_reusable_executor(max_workers=1)
-    result = pool.submit(first_sum).result()
+    result = pool.submit(first_use.first_sum).result()
     seconds = time.perf_counter() - begin
     memory = private_memory(pool.submit(os.getpid).result())
     pool.shutdown()
@@ -108,6 +127,7 @@ STARTS: dict[str, tuple[Callable[[str], tuple[float, float]], str]] = {
     "processes, forkserver": (of_process, "forkserver"),
     "processes, forkserver with NumPy": (of_process, "forkserver, numpy"),
     "loky": (of_loky, ""),
+    "a bare interpreter, and a plain import": (of_cpython, ""),
 }
 
 
@@ -119,7 +139,8 @@ def one() -> None:
     def measure(side: str) -> float:
         function, which = STARTS[side]
         seconds, private = in_own_process(function, which)
-        memory.setdefault(side, []).append(private / 1e6)
+        if private:
+            memory.setdefault(side, []).append(private / 1e6)
         return float(seconds)
 
     sides = {
@@ -147,21 +168,12 @@ def workers_of(kind: str, workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def held(seconds: float) -> int:
-    """Use NumPy, keep the worker for a moment, and tell the process."""
-    import os
-
-    _check(first_sum())
-    time.sleep(seconds)
-    return os.getpid()
-
-
 def pool_start(kind: str, workers: int) -> tuple[float, float]:
     """Start all workers of a pool; returns the seconds, and the private memory of all that takes part."""
-    first_sum()
+    first_use.first_sum()
     begin = time.perf_counter()
     with workers_of(kind, workers) as pool:
-        processes = {one.result() for one in [pool.submit(held, WARM_UP) for _ in range(workers)]}
+        processes = {one.result() for one in [pool.submit(first_use.held, WARM_UP) for _ in range(workers)]}
         seconds = time.perf_counter() - begin - WARM_UP
         import os
 
