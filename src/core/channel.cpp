@@ -11,6 +11,7 @@ Channel::Channel(std::uint64_t id, ChannelTraits traits, Handle<Channel> source)
       traits_(std::move(traits)),
       generation_(registry().generation),
       source_(std::move(source)),
+      unqueued_(source_ || traits_.capacity == 0),
       mutex_(source_ ? source_->own_mutex_ : own_mutex_) {}
 
 Handle<Channel> Channel::make(ChannelTraits traits) {

@@ -127,7 +127,7 @@ class Channel final : public Transferable {
 
     std::size_t size() const noexcept;
     // A look without the lock: false if no message is queued now. Others may be waiting to send one.
-    bool may_have_message() const noexcept { return source_ || traits_.capacity == 0 || queue_.size() != 0; }
+    bool may_have_message() const noexcept { return unqueued_ || queue_.size() != 0; }
     ChannelStatistics statistics() const;
     Spin& spin(Side waiting) noexcept {
         return waiting == Side::recv ? source().recv_spin_ : source().send_spin_;
@@ -179,6 +179,7 @@ class Channel final : public Transferable {
     const ChannelTraits traits_;
     const unsigned generation_;
     const Handle<Channel> source_;  // of a subscription
+    const bool unqueued_;           // messages may come from elsewhere than the queue
     Spin recv_spin_;                // receivers wait, senders touch
     Spin send_spin_;
 

@@ -24,17 +24,8 @@ Ref end_object(PyTypeObject* type, ModuleState& state, Handle<Channel> channel, 
     return object;
 }
 
-void end_dealloc(PyObject* self) {
-    PyTypeObject* const type = Py_TYPE(self);
-    if (end_fields(self).weak_references) PyObject_ClearWeakRefs(self);
-    Channel* const channel = end_fields(self).channel;
-    type->tp_free(self);
-    Py_DECREF(type);
-    if (channel) channel->drop();  // last: its queued leases may switch interpreters
-}
-
 PyObject* end_richcompare(PyObject* self, PyObject* other, int operation) {
-    const EndRef right = end_of(state_of(self), other);
+    const EndRef right = end_of(other);
     if ((operation != Py_EQ && operation != Py_NE) || !right) Py_RETURN_NOTIMPLEMENTED;
     const bool same = right.channel == end_fields(self).channel && right.side == end_fields(self).side;
     return PyBool_FromLong(same == (operation == Py_EQ));
@@ -229,10 +220,13 @@ bool add_type(PyObject* module, PyTypeObject*& slot, PyType_Spec& spec, PyObject
 
 }  // namespace
 
-EndRef end_of(ModuleState& state, PyObject* object) noexcept {
-    static_cast<void>(state);
-    if (Py_TYPE(object)->tp_dealloc != end_dealloc) return {};
-    return {end_fields(object).channel, end_fields(object).side};
+void end_dealloc(PyObject* self) {
+    PyTypeObject* const type = Py_TYPE(self);
+    if (end_fields(self).weak_references) PyObject_ClearWeakRefs(self);
+    Channel* const channel = end_fields(self).channel;
+    type->tp_free(self);
+    Py_DECREF(type);
+    if (channel) channel->drop();  // last: its queued leases may switch interpreters
 }
 
 Ref make_end(ModuleState& state, Handle<Channel> channel, Side side) {

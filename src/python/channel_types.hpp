@@ -6,14 +6,6 @@
 
 namespace memchannel {
 
-struct EndRef {
-    Channel* channel = nullptr;  // borrowed from the object
-    Side side = Side::none;
-    explicit operator bool() const noexcept { return channel != nullptr; }
-};
-
-// The channel and side behind an end or a channel; empty for anything else.
-EndRef end_of(ModuleState& state, PyObject* object) noexcept;
 // An object for the end; `both` gives the channel class itself.
 Ref make_end(ModuleState& state, Handle<Channel> channel, Side side);
 // The same for an end that was handed over: this interpreter is associated with it from here on.

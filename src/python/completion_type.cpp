@@ -6,6 +6,7 @@
 #include "core/completion.hpp"
 #include "core/registry.hpp"
 #include "descriptor_type.hpp"
+#include "end.hpp"
 #include "interrupt.hpp"
 #include "lendings.hpp"
 #include "parts.hpp"
@@ -142,7 +143,7 @@ PyObject* completion_subscribe(PyObject* self, PyObject* const* values, Py_ssize
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("subscribe", {"channel", "note"}, 2, 2, values, given, nullptr);
         Completion& completion = usable(self);
-        const EndRef end = end_of(*fields(self)->state, arguments[0]);
+        const EndRef end = end_of(arguments[0]);
         Message note = encode_simple(*fields(self)->state, arguments[1], Instances::none);
         if (!end || !note) {
             PyErr_SetString(PyExc_TypeError, "subscribe() takes a Channel and a simple object");
@@ -210,8 +211,8 @@ PyType_Spec completion_spec = {
     completion_slots,
 };
 
-Channel& channel_argument(ModuleState& state, PyObject* object) {
-    const EndRef end = end_of(state, object);
+Channel& channel_argument(PyObject* object) {
+    const EndRef end = end_of(object);
     if (!end) {
         PyErr_Format(PyExc_TypeError, "expected an end of a channel, not %R", object);
         throw PythonError();
@@ -316,7 +317,7 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<4> arguments("_submit", {"channel", "task", "lend_from", "lendings"}, 4, 3, values,
                                      given, nullptr);
-        Channel& channel = channel_argument(state, arguments[0]);
+        Channel& channel = channel_argument(arguments[0]);
         const Py_ssize_t lend_from = PyLong_AsSsize_t(arguments[2]);
         if (lend_from == -1 && PyErr_Occurred()) return nullptr;
         Tickets tickets;
@@ -353,7 +354,7 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
                                       "blas_threads", "more_allowed", "label"},
                                      9, 9, values, given, nullptr);
         const Worker worker{
-            state,        channel_argument(state, arguments[0]), arguments[1], arguments[2], arguments[3],
+            state,        channel_argument(arguments[0]), arguments[1], arguments[2], arguments[3],
             arguments[8], PyLong_AsSsize_t(arguments[5])};
         const Py_ssize_t limit = PyLong_AsSsize_t(arguments[4]);
         if (PyErr_Occurred() || !PyDict_Check(worker.functions)) return PyErr_BadInternalCall(), nullptr;
@@ -396,12 +397,11 @@ PyObject* add_blas(PyObject*, PyObject* const* values, Py_ssize_t given) {
     });
 }
 
-PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given) {
-    ModuleState& state = state_of_module(module);
+PyObject* drain_tasks(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_drain_tasks", {"channel", "cancel"}, 2, 2, values, given, nullptr);
         const bool cancel = arguments.truth(1);
-        MessageQueue queued = channel_argument(state, arguments[0]).drain();
+        MessageQueue queued = channel_argument(arguments[0]).drain();
         Py_ssize_t tasks = 0;
         while (!queued.empty()) {
             const Message message = queued.pop();
@@ -414,11 +414,10 @@ PyObject* drain_tasks(PyObject* module, PyObject* const* values, Py_ssize_t give
     });
 }
 
-PyObject* discard_cancelled(PyObject* module, PyObject* end) {
-    ModuleState& state = state_of_module(module);
+PyObject* discard_cancelled(PyObject*, PyObject* end) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         // Ends here, outside the channel's lock: what the messages hold goes back to its owners.
-        const MessageQueue discarded = channel_argument(state, end).extract([](const Message& message) {
+        const MessageQueue discarded = channel_argument(end).extract([](const Message& message) {
             const Handle<Completion> completion = completion_of(message);
             return completion && completion->state() == Completion::State::cancelled;
         });

@@ -4,6 +4,7 @@
 
 #include "channel_types.hpp"
 #include "descriptor_type.hpp"
+#include "end.hpp"
 #include "numpy_abi.hpp"
 #include "parts.hpp"
 #include "primitive_types.hpp"
@@ -46,7 +47,7 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms, Ticke
         return part.bytes.data();
     };
     const NumpyTable* const numpy = loaded_numpy(state.numpy);
-    if (const EndRef end = end_of(state, item)) {
+    if (const EndRef end = end_of(item)) {
         part.header.kind = PartKind::end;
         part.header.side = static_cast<std::uint8_t>(end.side);
         part.rider = Handle<Transferable>(Handle<Channel>::share(end.channel));

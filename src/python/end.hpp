@@ -15,11 +15,25 @@ struct End {
     PyObject* weak_references;
 };
 
+void end_dealloc(PyObject* self);
+
 inline End& end_fields(PyObject* self) noexcept { return *reinterpret_cast<End*>(self); }
 inline Channel& channel_of(PyObject* self) noexcept { return *end_fields(self).channel; }
 inline ModuleState& state_of(PyObject* self) noexcept { return *end_fields(self).state; }
 inline bool covers(PyObject* self, Side side) noexcept {
     return (static_cast<int>(end_fields(self).side) & static_cast<int>(side)) != 0;
+}
+
+struct EndRef {
+    Channel* channel = nullptr;  // borrowed from the object
+    Side side = Side::none;
+    explicit operator bool() const noexcept { return channel != nullptr; }
+};
+
+// The channel and side behind an end or a channel; empty for anything else.
+inline EndRef end_of(PyObject* object) noexcept {
+    if (Py_TYPE(object)->tp_dealloc != end_dealloc) return {};
+    return {end_fields(object).channel, end_fields(object).side};
 }
 
 inline Codec codec_of(const Channel& channel) noexcept { return static_cast<Codec>(channel.traits().codec); }

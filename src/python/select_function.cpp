@@ -32,7 +32,7 @@ void add_case(ModuleState& state, Cases& cases, PyObject* item) {
         target = PyTuple_GET_ITEM(item, 0);
         object = PyTuple_GET_ITEM(item, 1);
     }
-    const EndRef end = end_of(state, target);
+    const EndRef end = end_of(target);
     const Side side = object ? Side::send : Side::recv;
     if (!end || !(static_cast<int>(end.side) & static_cast<int>(side))) {
         PyErr_Format(PyExc_TypeError, "select() takes receiving ends and (sending end, object) pairs, not %R",
@@ -63,12 +63,12 @@ struct Decided {
 
 // Of receives only: one of those that have a message, without locks on the others and without making cases of
 // them. False: there is none, or something is not as it should be; nothing was done then.
-bool receive_ready(ModuleState& state, PyObject* const* values, Py_ssize_t given, Decided& decided) {
+bool receive_ready(PyObject* const* values, Py_ssize_t given, Decided& decided) {
     Channel* ready = nullptr;
     Py_ssize_t chosen = 0;
     std::uint32_t count = 0;
     for (Py_ssize_t i = 0; i < given; ++i) {
-        const EndRef end = end_of(state, values[i]);
+        const EndRef end = end_of(values[i]);
         if (!end || !(static_cast<int>(end.side) & static_cast<int>(Side::recv))) return false;
         if (!end.channel->may_have_message()) continue;
         // Each of them with the same chance (Vitter 1985, Random sampling with a reservoir, algorithm R).
@@ -144,7 +144,7 @@ PyObject* select_function(PyObject* module, PyObject* const* values, Py_ssize_t 
         Ref pair = Ref::steal(PyTuple_New(2));  // now: once a message was received, nothing fails
         if (!pair) return nullptr;
         Decided decided;
-        if (receive_ready(state, values, given, decided)) {
+        if (receive_ready(values, given, decided)) {
             return answer(state, std::move(pair), std::move(decided));
         }
         Cases cases;
