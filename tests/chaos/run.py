@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chaos.programs import Program, generate, run, shrink
+from chaos.programs import Outcome, Program, generate, run, shrink
 from reports import Added, Run, origin, table, told, update_report
 
 
@@ -60,24 +64,37 @@ def extending(new: Run) -> Added:
     return added
 
 
+def outcomes(
+    first: int, count: int, minutes: float | None, jobs: int
+) -> Iterator[tuple[int, Program, Outcome]]:
+    """Run the programs of so many seeds, some at a time; none begins after so many minutes."""
+    started = time.monotonic()
+
+    def outcome_of(seed: int) -> tuple[int, Program, Outcome] | None:
+        if minutes is not None and time.monotonic() - started > 60 * minutes:
+            return None
+        program = generate(seed)
+        return seed, program, run(program)
+
+    with ThreadPoolExecutor(jobs) as threads:
+        yield from takewhile(bool, threads.map(outcome_of, range(first, first + count)))  # type: ignore[misc]
+
+
 def main() -> int:
     """Run the programs; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=None, help="stop after so long")
+    parser.add_argument("--jobs", type=int, default=os.process_cpu_count(), help="programs at a time")
     parser.add_argument("--report", type=Path, default=None)
     parser.add_argument("--shrink", action="store_true", help="print a shorter program that fails as well")
     options = parser.parse_args()
     # What a shell starts in the background ignores it, and so would the programs that are to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started, made_with = time.monotonic(), origin()
+    made_with = origin()
     failures, steps, done = [], 0, 0
-    for seed in range(options.first, options.first + options.count):
-        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
-            break
-        program = generate(seed)
-        outcome = run(program)
+    for seed, program, outcome in outcomes(options.first, options.count, options.minutes, options.jobs):
         done += 1
         steps += len(program)
         if outcome.good:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import signal
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", default="", help="part of a situation's name")
+    parser.add_argument("--jobs", type=int, default=os.process_cpu_count(), help="programs at a time")
     parser.add_argument("--verbose", action="store_true", help="show what failing programs wrote")
     parser.add_argument("--report", type=Path, default=None)
     options = parser.parse_args()
@@ -89,10 +92,11 @@ def main() -> int:
     made_with = origin()
     chosen = [pair for pair in itertools.product(SITUATIONS, ENDINGS) if options.only in pair[0]]
     failed = []
-    for situation, ending in chosen:
-        if (one := judge(situation, ending, options.repeat, options.verbose)) is not None:
-            print(one, flush=True)
-            failed.append(one)
+    with ThreadPoolExecutor(options.jobs) as threads:
+        for one in threads.map(lambda pair: judge(*pair, options.repeat, options.verbose), chosen):
+            if one is not None:
+                print(one, flush=True)
+                failed.append(one)
     unexplained = sum(not one.control for one in failed)
     result = {
         **made_with,
