@@ -18,8 +18,9 @@ import warnings
 from collections import Counter
 from typing import Any
 
-MOST_ENDED = 1500 if sys.version_info < (3, 14) else 1_000_000
-"""Interpreters that end in all. 3.13 keeps the heap of each, about 5 MB."""
+MOST_ENDED = 1500
+"""Interpreters that end in all. 3.13 keeps the heap of each, about 5 MB; later ones that of each from which
+anything is left (Objects/obmalloc.c, free_obmalloc_arenas), and so of those that are ended by force."""
 
 LOOKS = 40
 """Lines that are printed in all, by time or by rounds, whichever is over first."""
@@ -157,6 +158,10 @@ class Soak:
 # ---- without
 
 
+LEFT = "import ctypes\nctypes.pythonapi.Py_IncRef(ctypes.py_object(x))\n"
+"""Something that is left: half of the soak's interpreters end while their memory is read."""
+
+
 class Control:
     """Interpreters that come and go, and hold what the soak's do, but none of memchannel's objects.
 
@@ -179,7 +184,8 @@ class Control:
         """Make an interpreter, let it import and allocate, and end it."""
         made = _interpreters.create(reqrefs=True)
         _interpreters.incref(made)
-        problem = _interpreters.exec(made, self.code + "x = bytearray(b'soaked')")
+        left = LEFT if self.done["interpreters"] % 2 else ""
+        problem = _interpreters.exec(made, self.code + "x = bytearray(b'soaked')\n" + left)
         assert problem is None, problem
         _interpreters.decref(made)  # which ends it
         self.done["interpreters"] += 1
