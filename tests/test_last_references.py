@@ -14,7 +14,7 @@ import pytest
 import memchannel
 from channel_support import wait_until
 from interpreter_support import exists, large_array, run_program
-from memchannel import interpreters
+from memchannel import _core, _making, interpreters
 from memchannel.interpreters import Interpreter, run
 
 
@@ -94,6 +94,85 @@ def test_the_last_handle_goes_in_another_thread() -> None:
         for descriptor in (is_began, began, may_go_on, go_on):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def test_a_slow_end_holds_up_neither_leases_nor_listing(interp: Interpreter) -> None:
+    slow = interpreters.create(packages=None)
+    number = slow.id
+    tasks: memchannel.Channel[int] = memchannel.Channel()
+    # Its threads are joined by concurrent.futures before anything of ours is told of the end.
+    source = """
+        import concurrent.futures
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        pool.submit(c.recv)
+    """
+    run(slow, source, c=tasks).check()
+    lent: memchannel.MemChannel[Any] = memchannel.MemChannel(release="deferred")
+    run(interp, "c.send(bytearray(100))", c=lent).check()
+    view = lent.recv()
+    del slow
+    assert exists(number)
+    view.release()
+    wait_until(lambda: _core._lent_by(interp.id)[0] == 0)
+    assert number not in {one.id for one in interpreters.list_all()}
+    tasks.send(1)
+    wait_until(lambda: not exists(number))
+
+
+NOTE_WHO_ENDS_IT = """
+import atexit, os, threading
+
+def at_exit():
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm") as name:
+        os.write(pipe, name.read().encode())
+    os.close(pipe)
+
+atexit.register(at_exit)
+"""
+
+
+def test_a_handle_from_the_midst_of_the_making_is_held(
+    interp: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others list an interpreter that is being made; the last of their handles goes to the core, too."""
+    real = _making.set_up
+
+    def set_up(made: Interpreter, packages: tuple[str, ...]) -> None:
+        run(interp, "from memchannel import interpreters; kept = interpreters.list_all()").check()
+        real(made, packages)
+
+    monkeypatch.setattr(_making, "set_up", set_up)
+    made = interpreters.create(packages=None)
+    number = made.id
+    reads, writes = os.pipe()
+    run(made, NOTE_WHO_ENDS_IT, pipe=writes).check()
+    del made
+    assert exists(number)
+    run(interp, "del kept").check()
+    with open(reads, "rb") as pipe:
+        assert pipe.read() == b"memchannel-drop\n"
+
+
+def test_the_last_handle_goes_with_the_interpreter_that_has_it() -> None:
+    holder, made = interpreters.create(packages=None), interpreters.create(packages=None)
+    number = made.id
+    reads, writes = os.pipe()
+    run(made, NOTE_WHO_ENDS_IT, pipe=writes).check()
+    run(holder, "import json", kept=made).check()
+    run(holder, "again = kept").check()
+    del made
+    assert exists(number)
+    interpreters.close(holder)
+    with open(reads, "rb") as pipe:
+        assert pipe.read() == b"memchannel-drop\n"
+
+
+def test_references_are_not_counted_on_what_was_closed() -> None:
+    made = interpreters.create(packages=None)
+    made.close()
+    for number in (made.id, 1 << 40):
+        with pytest.raises(RuntimeError, match=f"interpreter {number} was closed by others, or has not"):
+            _core._end_with_references(number)
 
 
 def test_listing_while_interpreters_end() -> None:

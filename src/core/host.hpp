@@ -28,6 +28,8 @@ class Host {
     // One reference on the interpreter itself, so that it does not go away by itself. drop() may end it.
     virtual void hold(Owner& owner) noexcept = 0;
     virtual void drop(Owner& owner) noexcept = 0;
+    // From now on the interpreter ends with the last reference, of which there is one.
+    virtual void end_with_references(Owner& owner) noexcept = 0;
     // Let go of the calling thread's interpreter for the length of a wait, and come back.
     virtual void* detach() noexcept = 0;
     virtual void reattach(void* token) noexcept = 0;

@@ -17,7 +17,7 @@ namespace {
 // One attach to a busy owner costs it a GIL hand-over: let leases gather for a moment first.
 constexpr auto linger = std::chrono::microseconds(500);
 
-// The reaper must never be the thread that a signal interrupts: handlers belong to the main thread.
+// No thread of the core is one that a signal interrupts: handlers belong to the main thread.
 class AllSignalsBlocked {
    public:
     AllSignalsBlocked() noexcept {
@@ -92,6 +92,7 @@ Owner& OwnerTable::enroll(OwnerId id, void* runtime) {
     }
     owners_.reserve(owners_.size() + 1);
     owners_.push_back(new Owner(id, runtime, this));
+    take_early_handles(*owners_.back());
     return *owners_.back();
 }
 
@@ -137,7 +138,7 @@ void OwnerTable::unlink(OwnedLease& lease) noexcept {
     if (lease.next_) lease.next_->prev_ = lease.prev_;
     if (--owner.leases_ == 0) {
         owner.all_returned_.settle_all(Status::ok);
-        if (droppable(owner)) queue_for_reaper(owner);
+        if (droppable(owner)) queue_for_reaper(owner);  // which looks again in a moment: more may be lent
     }
 }
 
@@ -276,13 +277,17 @@ void OwnerTable::queue_for_reaper(Owner& owner) noexcept {
         }
         return;
     }
-    const AllSignalsBlocked blocked;
     reaper_running_ = true;
+    if (!start(&OwnerTable::reap)) reaper_running_ = false;
+}
+
+bool OwnerTable::start(void (OwnerTable::*work)()) noexcept {
+    const AllSignalsBlocked blocked;
     try {
-        std::thread([this] { reap(); }).detach();
+        std::thread([this, work] { (this->*work)(); }).detach();
+        return true;
     } catch (const std::system_error&) {
-        // Harmless, no thread to be had now: the work stays queued and the next ended lease tries again.
-        reaper_running_ = false;
+        return false;  // harmless: the work stays queued, and whoever queues more tries again
     }
 }
 
@@ -322,7 +327,7 @@ void OwnerTable::reap() noexcept {
             Owner* const next = std::exchange(owner->work_next_, nullptr);
             owner->queued_ = false;
             if (owner->pending_ && switchable(*owner)) reap_pending(lock, *owner);
-            if (droppable(*owner)) reap_reference(lock, *owner);
+            if (droppable(*owner)) queue_drop(*owner);
             owner = next;
         }
         reaper_busy_ = false;
@@ -362,8 +367,9 @@ bool OwnerTable::quiet(const Owner& owner, bool is_main) const noexcept {
     const int own_pin = owner.ender_ == std::this_thread::get_id() ? 1 : 0;
     if (owner.in_flight_ > own_pin) return false;
     if (!is_main) return true;
-    return !reaper_busy_ && std::all_of(owners_.begin(), owners_.end(),
-                                        [](const Owner* other) { return other->in_flight_ == 0; });
+    return !reaper_busy_ && !dropper_running_ &&
+           std::all_of(owners_.begin(), owners_.end(),
+                       [](const Owner* other) { return other->in_flight_ == 0; });
 }
 
 void OwnerTable::end(Owner& owner, bool is_main) noexcept {
@@ -400,8 +406,10 @@ void OwnerTable::end(Owner& owner, bool is_main) noexcept {
 
 bool OwnerTable::await_idle(std::chrono::milliseconds limit) noexcept {
     Lock lock(mutex_);
-    if (std::this_thread::get_id() == reaper_) return true;
-    return drained_.wait_for(lock, limit, [&] { return !reaper_running_ || (!work_ && !reaper_busy_); });
+    const std::thread::id self = std::this_thread::get_id();
+    if (self == reaper_ || self == dropper_) return true;
+    return drained_.wait_for(
+        lock, limit, [&] { return (!reaper_running_ || (!work_ && !reaper_busy_)) && !dropper_running_; });
 }
 
 LentOut OwnerTable::lent_by(OwnerId id) const {

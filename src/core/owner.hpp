@@ -45,6 +45,7 @@ class Owner {
     // All below: the table's mutex.
     State state_ = State::open;
     bool ending_ = false;    // its exit has begun: no reference on it is taken or dropped any more
+    bool closing_ = false;   // somebody closes it, and nobody else does meanwhile
     int in_flight_ = 0;      // threads that have, or are about to make, a thread state here
     std::thread::id ender_;  // dropping the interpreter's last reference: not waited for by end()
     std::size_t leases_ = 0;
@@ -53,8 +54,10 @@ class Owner {
     std::size_t handles_ = 0;
     bool held_ = false;  // one reference on the interpreter, while leases or handles are out
     bool queued_ = false;
+    bool drop_queued_ = false;
     bool warned_ = false;
     Owner* work_next_ = nullptr;
+    Owner* drop_next_ = nullptr;
     EntryQueue all_returned_;  // calls that wait until no lease is out
 };
 
@@ -95,11 +98,11 @@ class OwnerTable {
     // interpreter's end stops all switching in the process.
     void end(Owner& owner, bool is_main) noexcept;
 
-    // Waits until the reaper has nothing to do; false: it still has, after `limit`. Attached to nothing. The
-    // reaper itself, which runs the end of an interpreter, does not wait.
+    // Waits until the threads of the core have nothing to do; false: they still have, after `limit`. Attached
+    // to nothing. These threads themselves, which run Python and ends of interpreters, do not wait.
     bool await_idle(std::chrono::milliseconds limit) noexcept;
 
-    // Keeps the reaper from dropping references for as long as this lives, so that no interpreter comes to
+    // Keeps the core from dropping references for as long as this lives, so that no interpreter comes to
     // its end by it between being looked at and being taken a reference on: CPython would end it once more
     // with that one (Python/pystate.c, _PyInterpreterState_IDDecref). Made while attached to nothing.
     class NoDrops {
@@ -113,14 +116,35 @@ class OwnerTable {
         OwnerTable& table_;
     };
     // What the host's users hold an interpreter by. The reference that goes with it is the core's, so that it
-    // is dropped by the reaper, and heeds NoDrops. false: the interpreter is not known here, or is ending.
+    // is dropped by a thread of the core, and heeds NoDrops; for an interpreter that is not known here yet it
+    // is taken when that is enrolled. false: it is ending, or there is no memory.
     bool add_handle(OwnerId id) noexcept;
     // Called attached, with or without the interpreter alive. `wait`: a moment for the end that may follow,
     // unless that would be for itself.
     void drop_handle(OwnerId id, bool wait) noexcept;
 
-    // Whether the interpreter's exit has begun; false for those that are not known here.
+    // Whether the interpreter's exit has begun, as far as that can be told; false for those that are not
+    // known here.
     bool is_ending(OwnerId id) const noexcept;
+    // From now on an interpreter that was made without it ends with the last reference, of which the caller
+    // has one; false: it is not known here, or ending.
+    bool end_with_references(OwnerId id) noexcept;
+
+    // One thread at a time closes an interpreter: the host cannot stand two (Modules/_interpretersmodule.c,
+    // interp_destroy).
+    class Closing {
+       public:
+        Closing(OwnerTable& table, OwnerId id) noexcept;
+        ~Closing();
+        Closing(const Closing&) = delete;
+        Closing& operator=(const Closing&) = delete;
+        bool is_first() const noexcept { return first_; }
+
+       private:
+        OwnerTable& table_;
+        Owner* owner_;
+        bool first_ = true;
+    };
 
     LentOut lent_by(OwnerId id) const;
     LeaseCounts counts() const noexcept;
@@ -134,11 +158,15 @@ class OwnerTable {
 
     Owner* locate(OwnerId id) const noexcept;
     void hold(Owner& owner) noexcept;
+    void take_early_handles(Owner& owner) noexcept;
     void unlink(OwnedLease& lease) noexcept;
     void settle_returned(OwnedLease& lease) noexcept;
     void abandon(Lock& lock, OwnedLease& lease) noexcept;
     void push_pending(Owner& owner, OwnedLease& lease) noexcept;
     void queue_for_reaper(Owner& owner) noexcept;
+    void queue_drop(Owner& owner) noexcept;
+    // A thread that no signal handler runs on; false: there is none to be had now.
+    bool start(void (OwnerTable::*work)()) noexcept;
     bool switchable(const Owner& owner) const noexcept;
     bool droppable(const Owner& owner) const noexcept;
     bool quiet(const Owner& owner, bool is_main) const noexcept;
@@ -147,19 +175,26 @@ class OwnerTable {
 
     void reap() noexcept;
     void reap_pending(Lock& lock, Owner& owner) noexcept;
-    void reap_reference(Lock& lock, Owner& owner) noexcept;
+    void drop_queued() noexcept;
+    void drop_reference(Lock& lock, Owner& owner) noexcept;
 
     Host& host_;
     mutable std::mutex mutex_;
-    std::condition_variable drained_;     // in_flight or no_drops fell, an end began, or the reaper went idle
+    std::condition_variable drained_;     // in_flight or no_drops fell, an end began, or a thread went idle
     std::condition_variable work_ready_;  // the reaper only
     // All below: mutex_.
     std::vector<Owner*> owners_;
+    std::vector<std::pair<OwnerId, std::size_t>> early_handles_;  // on those that are not enrolled yet
     Owner* work_ = nullptr;
     bool reaper_running_ = false;
     std::thread::id reaper_;
     bool reaper_asleep_ = false;
     bool reaper_busy_ = false;
+    // References are dropped by another thread, as an end may last: it waits for the interpreter's threads.
+    // It lives for as long as there are some to be dropped.
+    Owner* drops_ = nullptr;
+    bool dropper_running_ = false;
+    std::thread::id dropper_;
     std::size_t no_drops_ = 0;
     bool stopping_ = false;  // the main interpreter is finalizing: no switch anywhere any more
     LeaseCounts counts_;

@@ -81,14 +81,16 @@ class InterpreterHost final : public Host {
     }
 
     void hold(Owner& owner) noexcept override {
-        if (owner.id() == 0) return;  // the main interpreter ends with the process
         // 3.13's may report a failure; it never does (Python/pystate.c).
         static_cast<void>(_PyInterpreterState_IDIncref(static_cast<PyInterpreterState*>(owner.runtime())));
     }
 
     void drop(Owner& owner) noexcept override {
-        if (owner.id() == 0) return;
         _PyInterpreterState_IDDecref(static_cast<PyInterpreterState*>(owner.runtime()));
+    }
+
+    void end_with_references(Owner& owner) noexcept override {
+        _PyInterpreterState_RequireIDRef(static_cast<PyInterpreterState*>(owner.runtime()), 1);
     }
 
     void* detach() noexcept override { return PyEval_SaveThread(); }

@@ -57,8 +57,7 @@ PyMethodDef methods[] = {
 };
 
 PyGetSetDef getset[] = {
-    {"held", is_held, nullptr, "False: the interpreter was ending or not known, or drop() was called.",
-     nullptr},
+    {"held", is_held, nullptr, "False: the interpreter was ending, or drop() was called.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -81,12 +80,11 @@ PyObject* end_with_references(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const long long id = PyLong_AsLongLong(interpreter);
         if (id == -1 && PyErr_Occurred()) return nullptr;
-        const Owner* const owner = registry().owners.find(id);
-        if (!owner) {
-            PyErr_Format(PyExc_RuntimeError, "interpreter %lld has not imported memchannel", id);
+        if (!registry().owners.end_with_references(id)) {
+            PyErr_Format(PyExc_RuntimeError,
+                         "interpreter %lld was closed by others, or has not imported memchannel", id);
             return nullptr;
         }
-        _PyInterpreterState_RequireIDRef(static_cast<PyInterpreterState*>(owner->runtime()), 1);
         Py_RETURN_NONE;
     });
 }

@@ -54,6 +54,18 @@ PyObject* is_ending(PyObject*, PyObject* interpreter) {
     });
 }
 
+PyObject* closing(PyObject*, PyObject* const* values, Py_ssize_t given) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const Arguments<2> arguments("_closing", {"interpreter", "function"}, 2, 2, values, given, nullptr);
+        const long long id = PyLong_AsLongLong(arguments[0]);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerTable::Closing one(registry().owners, id);
+        if (one.is_first()) return PyObject_CallNoArgs(arguments[1]);
+        PyErr_Format(PyExc_RuntimeError, "interpreter %lld is being closed by another thread", id);
+        return nullptr;
+    });
+}
+
 PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,

@@ -7,9 +7,11 @@ namespace memchannel {
 
 PyObject* stats(PyObject* module, PyObject*);
 PyObject* lent_by(PyObject* module, PyObject* interpreter);
-// Calls a function while the core's own thread drops no reference on any interpreter.
+// Calls a function while the core drops no reference on any interpreter.
 PyObject* without_drops(PyObject* module, PyObject* function);
 PyObject* is_ending(PyObject* module, PyObject* interpreter);
+// _closing(interpreter, function): calls it unless another such call for that interpreter is under way.
+PyObject* closing(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* await_returned(PyObject* module, PyObject* const* values, Py_ssize_t given);
 PyObject* waits(PyObject* module, PyObject*);
 PyObject* all_channels(PyObject* module, PyObject*);

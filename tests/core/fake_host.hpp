@@ -82,11 +82,16 @@ class FakeHost final : public Host {
     void drop(Owner& owner) noexcept override {
         char name[16] = "";
         pthread_getname_np(pthread_self(), name, sizeof name);
-        CHECK_EQ(std::string(name), "memchannel-reap");
+        CHECK_EQ(std::string(name), "memchannel-drop");
         CHECK(!attached_);
         check_no_core_lock();
         ++dropped_;
         unreference(*static_cast<Interpreter*>(owner.runtime()));
+    }
+
+    void end_with_references(Owner& owner) noexcept override {
+        CHECK(!static_cast<Interpreter*>(owner.runtime())->ended);
+        ++counted_;
     }
 
     void* detach() noexcept override {
@@ -168,6 +173,7 @@ class FakeHost final : public Host {
     long entries() const noexcept { return entries_; }
     int entering() const noexcept { return entering_; }  // threads that wait for a GIL
     long held() const noexcept { return held_; }
+    long counted() const noexcept { return counted_; }
     long dropped() const noexcept { return dropped_; }
     std::vector<Warning> warnings() const {
         std::lock_guard lock(warnings_mutex_);
@@ -181,6 +187,7 @@ class FakeHost final : public Host {
     std::atomic<long> entries_{0};
     std::atomic<int> entering_{0};
     std::atomic<long> held_{0};
+    std::atomic<long> counted_{0};
     std::atomic<long> dropped_{0};
     mutable std::mutex warnings_mutex_;
     std::vector<Warning> warnings_;

@@ -285,7 +285,77 @@ TEST(a_handle_holds_and_the_reaper_ends_what_nobody_holds) {
     CHECK(owner.ended);  // it was waited for
     owners().drop_handle(owner.id, true);
     CHECK(!owners().add_handle(owner.id));
-    CHECK(!owners().add_handle(new_id()));
+}
+
+TEST(a_handle_may_be_there_before_the_interpreter_is_known) {
+    fake::Interpreter owner;
+    owner.id = new_id();
+    CHECK(owners().add_handle(owner.id));
+    CHECK(owners().add_handle(owner.id));
+    owners().drop_handle(owner.id, true);
+    owner.owner = &owners().enroll(owner.id, &owner);
+    CHECK_EQ(owner.references.load(), 2);
+    host().unreference(owner);
+    fake::Interpreter& user = host().create();
+    const Attached attached(user);
+    owners().drop_handle(owner.id, true);
+    CHECK(owner.ended);
+
+    fake::Interpreter unheld;
+    unheld.id = new_id();
+    CHECK(owners().add_handle(unheld.id));
+    owners().drop_handle(unheld.id, true);
+    owners().drop_handle(unheld.id, true);
+    unheld.owner = &owners().enroll(unheld.id, &unheld);
+    CHECK_EQ(unheld.references.load(), 1);
+}
+
+TEST(an_end_that_lasts_holds_up_neither_leases_nor_who_lists) {
+    fake::Interpreter& slow = host().create();
+    fake::Interpreter& lender = host().create();
+    std::atomic<bool> goes_on{false}, began{false};
+    slow.at_exit = [&] {  // has not told that it ends: other callbacks come first
+        began = true;
+        eventually([&] { return goes_on.load(); });
+    };
+    CHECK(owners().add_handle(slow.id));
+    host().unreference(slow);
+    owners().drop_handle(slow.id, false);
+    eventually([&] { return began.load(); });
+    Tally tally;
+    lend(lender, tally, true).reset();
+    eventually([&] { return tally.destroyed.load() == 1; });
+    {
+        const OwnerTable::NoDrops guard(owners());
+        CHECK(owners().is_ending(slow.id));
+        CHECK(!owners().is_ending(lender.id));
+    }
+    CHECK(!slow.ended);
+    goes_on = true;
+    eventually([&] { return slow.ended.load(); });
+}
+
+TEST(one_thread_at_a_time_closes_an_interpreter) {
+    fake::Interpreter& owner = host().create();
+    {
+        const OwnerTable::Closing one(owners(), owner.id);
+        CHECK(one.is_first());
+        for (int i = 0; i < 2; ++i) CHECK(!OwnerTable::Closing(owners(), owner.id).is_first());
+        CHECK(OwnerTable::Closing(owners(), host().create().id).is_first());
+        CHECK(OwnerTable::Closing(owners(), new_id()).is_first());
+    }
+    CHECK(OwnerTable::Closing(owners(), owner.id).is_first());
+}
+
+TEST(references_are_counted_on_what_is_alive_only) {
+    fake::Interpreter& owner = host().create();
+    const long counted = host().counted();
+    CHECK(owners().end_with_references(owner.id));
+    CHECK_EQ(host().counted(), counted + 1);
+    host().end(owner);
+    CHECK(!owners().end_with_references(owner.id));
+    CHECK(!owners().end_with_references(new_id()));
+    CHECK_EQ(host().counted(), counted + 1);
 }
 
 TEST(a_handle_that_goes_while_no_reference_is_dropped_is_not_waited_for) {
