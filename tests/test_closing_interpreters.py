@@ -354,3 +354,43 @@ def test_the_examples_of_the_documentation_run() -> None:
     out = run_program("\n".join(blocks))
     assert "ZeroDivisionError: division by zero" in out
     assert re.search(r"^1 view of interpreter \d+ is out \(channel \d+\)$", out, re.MULTILINE)
+
+
+def test_one_thread_at_a_time_closes_an_interpreter() -> None:
+    made = interpreters.create(packages=None)
+    channel: memchannel.MemChannel[Any] = memchannel.MemChannel()
+    run(made, "c.send(bytearray(100))", c=channel).check()
+    view = channel.recv()
+    thread = threading.Thread(target=interpreters.close, args=(made, None))
+    thread.start()
+    wait_until(lambda: memchannel.stats().waiting > 0)
+    with pytest.raises(RuntimeError, match=f"interpreter {made.id} is being closed by another thread"):
+        interpreters.close(made)
+    view.release()
+    thread.join()
+    with pytest.raises(NotFoundError):
+        interpreters.close(made)
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_threads_that_close_the_same_at_once(reuse: bool) -> None:
+    """CPython alone would end it more than once (Modules/_interpretersmodule.c, interp_destroy)."""
+
+    def close(made: Interpreter, start: threading.Barrier, closed: list[bool]) -> None:
+        start.wait()
+        try:
+            interpreters.close(made)
+        except (RuntimeError, _interpreters.InterpreterError):
+            return
+        closed.append(True)
+
+    for _ in range(10):
+        made = interpreters.create(packages=None, reuse=reuse)
+        start = threading.Barrier(3)
+        closed: list[bool] = []
+        threads = [threading.Thread(target=close, args=(made, start, closed)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert closed == [True]

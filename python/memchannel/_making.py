@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _interpreters
 import builtins
+import contextlib
 import mmap
 import sys
 import threading
@@ -101,7 +102,8 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
         _core._end_with_references(interpreter.id)
     except BaseException:
         if interpreter is not None:
-            with interrupts_deferred():
+            # The error above is told, also where others closed it, or run something in it.
+            with interrupts_deferred(), contextlib.suppress(_interpreters.InterpreterError):
                 interpreter.close()
                 numbers_made.discard(interpreter.id)
         raise
@@ -192,4 +194,5 @@ def hold(interpreter: Interpreter, *, wait: bool = False) -> Interpreter:
 
 def drop_holds() -> None:
     for interpreter in list(_held):
+        interpreter.__del__()  # lets go of its own reference, while that is not the last one
         vars(interpreter)[_HOLD].drop()

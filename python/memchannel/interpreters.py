@@ -24,11 +24,11 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from memchannel import _core
-from memchannel._interrupts import _is_main_interpreter
+from memchannel._interrupts import _is_main_interpreter, interrupts_deferred
 from memchannel._leftover import leftover_threads
 from memchannel._making import (
     Interpreter,
@@ -184,15 +184,18 @@ def _close_all() -> None:
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
     for number in sorted(numbers_made):
-        try:
-            if not _interpreters.is_running(number) and not leftover_threads(number):
-                _interpreters.destroy(number)
-        except _interpreters.InterpreterError:  # closed by its owner
-            continue
+        # Others are closing it, or have.
+        with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
+            _core._closing(number, functools.partial(_destroy_idle, number))
     _parked.clear()
     if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
         sys.excepthook = lambda *_: None  # it was shown already, and no hook is needed any more
         _core._mark_interrupted()  # whatever ran in other interpreters since
+
+
+def _destroy_idle(number: int) -> None:
+    if not _interpreters.is_running(number) and not leftover_threads(number):
+        _interpreters.destroy(number)
 
 
 def _forget_all() -> None:
@@ -242,6 +245,12 @@ def _open(number: int) -> Interpreter:
     return hold(Interpreter(number))
 
 
+def _held_and_kept[T](function: Callable[[], T]) -> T:
+    # Handles that Ctrl-C takes away before the core holds them would be dropped by this thread.
+    with interrupts_deferred():
+        return _core._without_drops(function)
+
+
 def _by_number(number: int) -> Interpreter:
     """Return the interpreter with an id.
 
@@ -250,12 +259,12 @@ def _by_number(number: int) -> Interpreter:
     InterpreterNotFoundError
         There is none, or it is ending.
     """
-    return _core._without_drops(functools.partial(_open, number))
+    return _held_and_kept(functools.partial(_open, number))
 
 
 def list_all() -> list[Interpreter]:
     """Return all interpreters of the process, the main one first; those parked for reuse count as closed."""
-    return _core._without_drops(_list_now)
+    return _held_and_kept(_list_now)
 
 
 def _list_now() -> list[Interpreter]:
@@ -332,7 +341,8 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     BufferError
         Views of its memory are out; the message says how many and over which channels.
     RuntimeError
-        It is running, or a daemon thread of its own is, or one that the `_thread` module started.
+        It is running, or a daemon thread of its own is, or one that the `_thread` module started. Or another
+        thread is closing it.
     InterpreterNotFoundError
         It was closed.
     TypeError
@@ -346,6 +356,11 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     them: where something is out, this one and all idle ones collect. ``Interpreter.close()`` closes by force:
     what is out stays allocated until the process ends.
     """
+    number = interpreter_id(interpreter, "close")
+    _core._closing(number, functools.partial(_close, interpreter, timeout))
+
+
+def _close(interpreter: Interpreter, timeout: float | None) -> None:
     _refuse_busy(interpreter)
     if _core._lent_by(interpreter.id)[0]:
         _interpreters.exec(interpreter.id, _FORGET_LENDINGS)
