@@ -93,24 +93,25 @@ _ROOM = 16 << 20
 
 
 def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
-    interpreter = None
+    number = None
     try:
         with interrupts_deferred():  # one that was made is not lost
-            interpreter = _new(allow_daemon_threads)
+            number = _new(allow_daemon_threads)
+        interpreter = Interpreter(number)
         set_up(interpreter, packages)
         hold(interpreter, wait=True)
-        _core._end_with_references(interpreter.id)
+        _core._end_with_references(number)
     except BaseException:
-        if interpreter is not None:
+        if number is not None:
             # The error above is told, also where others closed it, or run something in it.
             with interrupts_deferred(), contextlib.suppress(_interpreters.InterpreterError):
-                interpreter.close()
-                numbers_made.discard(interpreter.id)
+                _interpreters.destroy(number)
+                numbers_made.discard(number)
         raise
     return interpreter
 
 
-def _new(allow_daemon_threads: bool) -> Interpreter:
+def _new(allow_daemon_threads: bool) -> int:
     config = _interpreters.new_config("isolated", allow_daemon_threads=bool(allow_daemon_threads))
     try:
         # CPython 3.15 crashes where memory ends in the midst of making an interpreter (Python/pylifecycle.c,
@@ -125,10 +126,10 @@ def _new(allow_daemon_threads: bool) -> Interpreter:
         kind = MemoryError if no_memory else RuntimeError
         there = len(_interpreters.list_all())
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
+    numbers_made.add(number)
     if allow_daemon_threads:
         _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
-    numbers_made.add(number)
-    return Interpreter(number)
+    return number
 
 
 # In a function, so that __main__ stays empty.
