@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from memchannel import _core, images
-from memchannel._interrupts import interrupts_deferred
+from memchannel._interrupts import _is_main_interpreter, interrupts_deferred
 from memchannel._setup import Settings, current_settings
 from memchannel._spans import traced_run
 
@@ -194,6 +194,8 @@ def hold(interpreter: Interpreter, *, wait: bool = False) -> Interpreter:
 
 
 def drop_holds() -> None:
+    main = _is_main_interpreter()
     for interpreter in list(_held):
-        interpreter.__del__()  # lets go of its own reference, while that is not the last one
+        if not main:  # whose end is that of all: until then its handles are good
+            interpreter.__del__()  # lets go of its own reference, while that is not the last one
         vars(interpreter)[_HOLD].drop()
