@@ -137,10 +137,10 @@ def test_what_cannot_be_set_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [one for one, _ in _interpreters.list_all()] == before
 
 
-@pytest.mark.parametrize("step", ["Interpreter", "set_up", "hold", "_core"])
+@pytest.mark.parametrize("step", ["Interpreter", "set_up", "hold", "_core._end_with_references"])
 def test_one_whose_making_fails_is_closed(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _interpreters.list_all()
-    monkeypatch.setattr(_making, step, None)
+    monkeypatch.setattr(f"memchannel._making.{step}", None)
     with pytest.raises((TypeError, AttributeError)):
         interpreters.create(packages=None)
     assert _interpreters.list_all() == before

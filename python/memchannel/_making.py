@@ -5,6 +5,7 @@ from __future__ import annotations
 import _interpreters
 import builtins
 import contextlib
+import functools
 import mmap
 import sys
 import threading
@@ -104,8 +105,8 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
     except BaseException:
         if number is not None:
             # The error above is told, also where others closed it, or run something in it.
-            with interrupts_deferred(), contextlib.suppress(_interpreters.InterpreterError):
-                _interpreters.destroy(number)
+            with interrupts_deferred(), contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
+                _core._closing(number, functools.partial(_interpreters.destroy, number))
                 numbers_made.discard(number)
         raise
     return interpreter

@@ -45,7 +45,6 @@ class Owner {
     // All below: the table's mutex.
     State state_ = State::open;
     bool ending_ = false;    // its exit has begun: no reference on it is taken or dropped any more
-    bool closing_ = false;   // somebody closes it, and nobody else does meanwhile
     int in_flight_ = 0;      // threads that have, or are about to make, a thread state here
     std::thread::id ender_;  // dropping the interpreter's last reference: not waited for by end()
     std::size_t leases_ = 0;
@@ -142,8 +141,8 @@ class OwnerTable {
 
        private:
         OwnerTable& table_;
-        Owner* owner_;
-        bool first_ = true;
+        const OwnerId id_;
+        bool first_ = false;
     };
 
     LentOut lent_by(OwnerId id) const;
@@ -185,6 +184,7 @@ class OwnerTable {
     // All below: mutex_.
     std::vector<Owner*> owners_;
     std::vector<std::pair<OwnerId, std::size_t>> early_handles_;  // on those that are not enrolled yet
+    std::vector<OwnerId> closing_;                                // by Closing, known here or not
     Owner* work_ = nullptr;
     bool reaper_running_ = false;
     std::thread::id reaper_;

@@ -109,16 +109,22 @@ bool OwnerTable::end_with_references(OwnerId id) noexcept {
     return true;
 }
 
-OwnerTable::Closing::Closing(OwnerTable& table, OwnerId id) noexcept : table_(table) {
+OwnerTable::Closing::Closing(OwnerTable& table, OwnerId id) noexcept : table_(table), id_(id) {
     const Lock lock(table_.mutex_);
-    owner_ = table_.locate(id);
-    if (owner_) first_ = !std::exchange(owner_->closing_, true);
+    std::vector<OwnerId>& closing = table_.closing_;
+    if (std::find(closing.begin(), closing.end(), id) != closing.end()) return;
+    try {
+        closing.push_back(id);
+    } catch (const std::bad_alloc&) {
+        return;
+    }
+    first_ = true;
 }
 
 OwnerTable::Closing::~Closing() {
-    if (!owner_ || !first_) return;
+    if (!first_) return;
     const Lock lock(table_.mutex_);
-    owner_->closing_ = false;
+    std::erase(table_.closing_, id_);
 }
 
 OwnerTable::NoDrops::NoDrops(OwnerTable& table) noexcept : table_(table) {

@@ -342,7 +342,10 @@ TEST(one_thread_at_a_time_closes_an_interpreter) {
         CHECK(one.is_first());
         for (int i = 0; i < 2; ++i) CHECK(!OwnerTable::Closing(owners(), owner.id).is_first());
         CHECK(OwnerTable::Closing(owners(), host().create().id).is_first());
-        CHECK(OwnerTable::Closing(owners(), new_id()).is_first());
+        const OwnerId unknown = new_id();
+        const OwnerTable::Closing other(owners(), unknown);
+        CHECK(other.is_first());
+        CHECK(!OwnerTable::Closing(owners(), unknown).is_first());
     }
     CHECK(OwnerTable::Closing(owners(), owner.id).is_first());
 }
