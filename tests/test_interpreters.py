@@ -146,6 +146,20 @@ def test_one_whose_making_fails_is_closed(step: str, monkeypatch: pytest.MonkeyP
     assert _interpreters.list_all() == before
 
 
+def test_one_that_is_being_made_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = _making.set_up
+
+    def set_up(made: Interpreter, packages: tuple[str, ...]) -> None:
+        with pytest.raises(RuntimeError, match=f"interpreter {made.id} is being made or closed"):
+            interpreters.close(interpreters._by_number(made.id))
+        real(made, packages)
+
+    monkeypatch.setattr(_making, "set_up", set_up)
+    made = interpreters.create(packages=None)
+    assert exists(made.id)
+    interpreters.close(made)
+
+
 @pytest.mark.parametrize("call", ["create", "exec"])
 def test_one_whose_making_is_interrupted_is_closed(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = getattr(_interpreters, call)

@@ -98,10 +98,8 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
     try:
         with interrupts_deferred():  # one that was made is not lost
             number = _new(allow_daemon_threads)
-        interpreter = Interpreter(number)
-        set_up(interpreter, packages)
-        hold(interpreter, wait=True)
-        _core._end_with_references(number)
+        # Others list it, and must not close it while it is set up.
+        return _core._closing(number, functools.partial(_finish, number, packages))
     except BaseException:
         if number is not None:
             # The error above is told, also where others closed it, or run something in it.
@@ -109,6 +107,13 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
                 _core._closing(number, functools.partial(_interpreters.destroy, number))
                 numbers_made.discard(number)
         raise
+
+
+def _finish(number: int, packages: tuple[str, ...]) -> Interpreter:
+    interpreter = Interpreter(number)
+    set_up(interpreter, packages)
+    hold(interpreter, wait=True)
+    _core._end_with_references(number)
     return interpreter
 
 

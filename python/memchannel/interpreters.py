@@ -342,7 +342,7 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
         Views of its memory are out; the message says how many and over which channels.
     RuntimeError
         It is running, or a daemon thread of its own is, or one that the `_thread` module started. Or another
-        thread is closing it.
+        thread is making or closing it.
     InterpreterNotFoundError
         It was closed.
     TypeError

@@ -61,7 +61,7 @@ PyObject* closing(PyObject*, PyObject* const* values, Py_ssize_t given) {
         if (id == -1 && PyErr_Occurred()) return nullptr;
         const OwnerTable::Closing one(registry().owners, id);
         if (one.is_first()) return PyObject_CallNoArgs(arguments[1]);
-        PyErr_Format(PyExc_RuntimeError, "interpreter %lld is being closed by another thread", id);
+        PyErr_Format(PyExc_RuntimeError, "interpreter %lld is being made or closed by another thread", id);
         return nullptr;
     });
 }
