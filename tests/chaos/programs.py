@@ -60,6 +60,10 @@ WEIGHTS = {
     "send file from": 5,
     "send lock": 2,
     "close file": 3,
+    "list": 4,
+    "list in": 2,
+    "forget": 4,
+    "close twice": 2,
 }
 ENDINGS = ["fall", "exit", "raise", "_exit", "sigint"]
 CODES = {"fall": 0, "exit": 3, "raise": 1, "_exit": 4, "sigint": -2}

@@ -13,7 +13,8 @@ import threading
 import warnings
 from typing import Any
 
-import sharing  # adds its operations
+import handles  # noqa: F401 - adds its operations, as the next one
+import sharing
 from registry import CHANNEL_ERRORS, MOST, OPERATIONS, OnPurposeError, State, operation
 
 import memchannel
