@@ -102,10 +102,6 @@ def _serve(how: str, module: str, name: str, arguments: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # peers print
     function = getattr(importlib.import_module(module), name)
-    # Processes that multiprocessing and loky start from here would import the benchmarks again, as their main
-    # module (Lib/multiprocessing/spawn.py, get_preparation_data).
-    main: Any = sys.modules["__main__"]
-    main.__spec__ = main.__file__ = None
 
     def answer(value: Any) -> None:
         print(json.dumps(value), file=answers, flush=True)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memchannel import InterpreterPool, interpreters
 from memchannel.bench._harness import Benchmark, Side
@@ -44,6 +44,13 @@ def until_sum(reuse: bool) -> tuple[float, float]:
     _check(result)
     interpreters.close(interpreter)
     return seconds, grown
+
+
+def _forget_main() -> None:
+    """Let processes that are started from here not import the benchmarks again, as their main module."""
+    # Lib/multiprocessing/spawn.py, get_preparation_data; loky does the same.
+    main: Any = sys.modules["__main__"]
+    main.__spec__ = main.__file__ = None
 
 
 def _check(result: float) -> None:
@@ -82,6 +89,7 @@ def of_cpython(_: str) -> tuple[float, float]:
 
 def of_process(method: str) -> tuple[float, float]:
     """Start a process that uses NumPy; the second one, so that a fork server is there already."""
+    _forget_main()
     first_use.first_sum()
     method, _, preloaded = method.partition(", ")
     context = multiprocessing.get_context(method)
@@ -108,6 +116,7 @@ def of_loky(_: str) -> tuple[float, float]:
 
     import loky
 
+    _forget_main()
     first_use.first_sum()
     begin = time.perf_counter()
     pool = loky.get_reusable_executor(max_workers=1)
@@ -170,6 +179,7 @@ def workers_of(kind: str, workers: int) -> Executor:
 
 def pool_start(kind: str, workers: int) -> tuple[float, float]:
     """Start all workers of a pool; returns the seconds, and the private memory of all that takes part."""
+    _forget_main()
     first_use.first_sum()
     begin = time.perf_counter()
     with workers_of(kind, workers) as pool:
