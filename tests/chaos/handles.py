@@ -36,6 +36,7 @@ def _forget(state: State, a: int, b: int) -> None:
     if not state.others:
         return
     handles = [state.others.pop(a % len(state.others))]
+    state.forgotten.add(handles[0].id)
     if b % 2:  # and the last one goes in a thread
         thread = threading.Thread(target=handles.clear)
         state.threads.append(thread)

@@ -40,6 +40,7 @@ class State:
 
     def __init__(self) -> None:
         self.others: list[interpreters.Interpreter] = []
+        self.forgotten: set[int] = set()  # by id; what they lent, and threads of theirs, keep them
         self.channels: list[Any] = [MemChannel(), MemChannel(release="deferred"), Channel()]
         self.views: list[Any] = []
         self.threads: list[threading.Thread] = []

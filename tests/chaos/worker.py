@@ -228,6 +228,7 @@ def _stats(state: State, a: int, b: int) -> None:
 
 def settle(state: State) -> None:
     """Everything that this interpreter holds goes, and the account must say so."""
+    state.others += [one for one in interpreters.list_all() if one.id in state.forgotten]
     sharing.finish_waits(state)
     for thread in state.threads:
         thread.join()
