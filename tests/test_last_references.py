@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _interpreters
+import contextlib
 import gc
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,14 +45,29 @@ atexit.register(at_exit)
 """
 
 
+@contextlib.contextmanager
+def slow_end(made: Interpreter) -> Iterator[tuple[int, int]]:
+    """Let an interpreter tell by one pipe that it ends, and wait for a byte of the other; it ends once."""
+    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
+    try:
+        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
+        del made
+        yield is_began, go_on
+        os.close(began)
+        began = -1
+        assert os.read(is_began, 1) == b""
+    finally:
+        for descriptor in (is_began, began, may_go_on, go_on):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
 def test_one_that_is_ending_is_not_listed() -> None:
     # CPython lists it still, and would end it once more with the last handle.
     made = interpreters.create()
     number = made.id
     array = run(made, large_array).check().value
-    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
-    try:
-        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
+    with slow_end(made) as (is_began, go_on):
         del made
         gc.collect()
         assert number in {one.id for one in interpreters.list_all()}
@@ -62,21 +79,12 @@ def test_one_that_is_ending_is_not_listed() -> None:
             interpreters._by_number(number)
         os.write(go_on, b"x")
         wait_until(lambda: number not in {one for one, _ in _interpreters.list_all()})
-        os.close(began)
-        began = -1
-        assert os.read(is_began, 1) == b""  # it ended once
-    finally:
-        for descriptor in (is_began, began, may_go_on, go_on):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 def test_the_last_handle_goes_in_another_thread() -> None:
     made = interpreters.create()
     number = made.id
-    (is_began, began), (may_go_on, go_on) = os.pipe(), os.pipe()
-    try:
-        run(made, SLOW_END, began=began, goes_on=may_go_on).check()
+    with slow_end(made) as (is_began, go_on):
         handles = [made, *(one for one in interpreters.list_all() if one.id == number)]
         del made
         thread = threading.Thread(target=handles.clear)
@@ -87,13 +95,6 @@ def test_the_last_handle_goes_in_another_thread() -> None:
         os.write(go_on, b"x")
         thread.join()
         wait_until(lambda: not exists(number))
-        os.close(began)
-        began = -1
-        assert os.read(is_began, 1) == b""  # it ended once
-    finally:
-        for descriptor in (is_began, began, may_go_on, go_on):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 def test_a_slow_end_holds_up_neither_leases_nor_listing(interp: Interpreter) -> None:
