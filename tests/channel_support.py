@@ -122,7 +122,7 @@ class Neighbour:
         source = _SERVER.format(path=sys.path, commands=self._commands.id, answers=self._answers.id)
         self._thread = threading.Thread(target=self._serve, args=(source,), daemon=True)
         self._thread.start()
-        wait_until(lambda: waiting(self._commands) == (1, 0), "a neighbour")
+        wait_until(self._is_ready, "a neighbour")
 
     def _serve(self, source: str) -> None:
         failure = _interpreters.exec(self.id, source)
@@ -134,11 +134,17 @@ class Neighbour:
         self._commands.send((source, names))
 
     def result(self) -> Any:
-        """Wait for what was started; exceptions come as `RemoteFailure`."""
+        """Wait for what was started and until it takes commands again; exceptions come as `RemoteFailure`."""
         succeeded, value = self._answers.recv(HANG)
+        # Parked calls are counted: its own must not come late.
+        wait_until(self._is_ready, "a neighbour's wait for its next command")
         if not succeeded:
             raise RemoteFailure(*value)
         return value
+
+    def _is_ready(self) -> bool:
+        commands = self._commands.statistics()
+        return commands.queued > 0 or commands.waiting_receivers > 0
 
     def do(self, source: str, **names: Any) -> Any:
         """Start it and wait for it."""
