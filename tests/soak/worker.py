@@ -63,9 +63,8 @@ class Soak:
         self.blocks = [total(block) for block in np.array_split(self.array, 4)]
         self.done = Counter[str]()
         self.channels = [MemChannel(release="eager"), MemChannel(release="deferred")]
-        for (
-            channel
-        ) in self.channels:  # so that the sending side is not over when an interpreter that sent ends
+        # Used here too, so that the sending side is not over when an interpreter that sent ends.
+        for channel in self.channels:
             channel.send(b"")
             channel.recv().release()
         self.lenders = [interpreters.create(packages=None) for _ in range(3)]
