@@ -9,7 +9,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -20,35 +19,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 import memchannel
 import memchannel.integrations.joblib
+from memchannel.bench._estimator import Perceptron
 
 pytestmark = pytest.mark.usefixtures("level_leases")
 
 X, Y = load_digits(return_X_y=True)
 X, Y = X[:600], Y[:600]  # 307 KB: lent to the workers
-
-
-class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """An estimator in pure Python, as people write them: threads take turns at it."""
-
-    def __init__(self, rounds: int = 1, rate: float = 1.0) -> None:
-        self.rounds, self.rate = rounds, rate
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> Perceptron:
-        self.classes_ = np.unique(y)
-        weights = [[0.0] * x.shape[1] for _ in self.classes_]
-        for _ in range(self.rounds):
-            for row, right in zip(x.tolist(), y.tolist(), strict=True):
-                scores = [sum(w * value for w, value in zip(one, row, strict=True)) for one in weights]
-                wrong = scores.index(max(scores))
-                if wrong != right:
-                    for i, value in enumerate(row):
-                        weights[right][i] += self.rate * value
-                        weights[wrong][i] -= self.rate * value
-        self.weights_ = np.array(weights)
-        return self
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.classes_[(x @ self.weights_.T).argmax(axis=1)]
 
 
 def grid_search() -> dict[str, Any]:
