@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import memchannel
+from memchannel import interpreters
 
 CHECKOUT = Path(__file__).parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"][^>"]+[>"])', re.MULTILINE)
@@ -148,6 +149,22 @@ def test_importing_is_light() -> None:
     code = f"import sys, memchannel; print([name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_new_interpreters_import_what_they_need() -> None:
+    heavy = [
+        "_socket",
+        "signal",
+        "memchannel.statistics",
+        "memchannel.pool",
+        "numpy",
+        "cloudpickle",
+        "concurrent",
+    ]
+    code = f"import sys; found = [name for name in {heavy!r} if name in sys.modules]; assert not found, found"
+    made = interpreters.create(packages="all")
+    interpreters.run(made, code).check()
+    interpreters.close(made)
 
 
 def test_readme_names_commands_that_exist() -> None:

@@ -46,7 +46,6 @@ from memchannel.errors import (
 )
 from memchannel.memory import array, empty, zeros
 from memchannel.sharing import register
-from memchannel.statistics import dump_waits, stats
 
 if _TYPE_CHECKING:
     from memchannel import images as images
@@ -55,6 +54,7 @@ if _TYPE_CHECKING:
     from memchannel._trace import trace
     from memchannel.arrayview import ArrayView
     from memchannel.pool import BrokenInterpreterPool, InterpreterPool
+    from memchannel.statistics import dump_waits, stats
 
 __all__ = [
     "AbandonedLockError",
@@ -101,6 +101,8 @@ _LAZY = {
     "ArrayView": "memchannel.arrayview",
     "BrokenInterpreterPool": "memchannel.pool",
     "InterpreterPool": "memchannel.pool",
+    "dump_waits": "memchannel.statistics",
+    "stats": "memchannel.statistics",
     "trace": "memchannel._trace",
 }
 _LAZY_MODULES = ("images", "interpreters", "testing")  # not for "from memchannel import *"
@@ -112,7 +114,8 @@ def __getattr__(name: str) -> object:
     if name in _LAZY_MODULES:
         return importlib.import_module(f"memchannel.{name}")
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

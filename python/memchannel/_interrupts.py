@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _interpreters
 import contextlib
-import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +18,13 @@ def interrupts_deferred() -> Iterator[None]:
     CPython runs signal handlers between any two instructions of the main thread of the main interpreter
     (Python/ceval_gil.c, _Py_HandlePending), so KeyboardInterrupt may take away what a call has just returned.
     """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main and _is_main_interpreter() else None
-    if not callable(handler):  # nobody is interrupted here, or somebody who does without Python
+    if threading.current_thread() is not threading.main_thread() or not _is_main_interpreter():
+        yield
+        return
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # whoever is interrupted does without Python
         yield
         return
     came: list[tuple[Any, ...]] = []

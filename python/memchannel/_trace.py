@@ -9,13 +9,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from types import CapsuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from memchannel import _core
 from memchannel._spans import KINDS, RUN, WAIT
 
 if TYPE_CHECKING:
+    from types import CapsuleType, TracebackType  # the lookup of the first loads _socket
+
     from matplotlib.axes import Axes
 
     from memchannel._trace_summary import TraceSummary

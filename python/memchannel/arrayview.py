@@ -8,10 +8,12 @@ import operator
 import pickle
 import struct
 from collections.abc import Iterator
-from types import CapsuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from memchannel import _core, _display
+
+if TYPE_CHECKING:
+    from types import CapsuleType  # whose lookup loads _socket
 
 __all__ = ["ArrayView"]
 

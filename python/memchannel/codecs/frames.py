@@ -7,10 +7,12 @@ Polars takes for its own without copying; their own pickle is a copy.
 from __future__ import annotations
 
 import pickle
-from types import CapsuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memchannel import _core
+
+if TYPE_CHECKING:
+    from types import CapsuleType  # whose lookup loads _socket
 
 __all__ = ["reduce_polars"]
 
