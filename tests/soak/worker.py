@@ -1,4 +1,4 @@
-"""The process that is soaked, and its control: worker.py SEED MINUTES ROUNDS [MODULES].
+"""The process that is soaked, and its control: worker.py SEED MINUTES ROUNDS [IMPORTED].
 
 Prints one JSON object a line: what the process holds after so many rounds, and at last what it did.
 """
@@ -15,7 +15,10 @@ import sys
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 MOST_ENDED = 1500
@@ -41,7 +44,7 @@ def held() -> dict[str, int]:
     }
 
 
-# ---- with memchannel
+# ---- what both sides do
 
 
 def total(block: Any) -> float:
@@ -49,26 +52,17 @@ def total(block: Any) -> float:
     return float(block.sum())
 
 
-class Soak:
-    """The four things that a round may do."""
+class Side(ABC):
+    """The four things that a round may do, in the same proportions on both sides."""
 
     def __init__(self, seed: int) -> None:
         import numpy as np
 
-        from memchannel import InterpreterPool, MemChannel, interpreters
-
-        self.np, self.interpreters, self.pool_type = np, interpreters, InterpreterPool
         self.random = random.Random(seed)
         self.array = np.arange(300_000.0)
-        self.blocks = [total(block) for block in np.array_split(self.array, 4)]
+        self.parts = np.array_split(self.array, 4)
+        self.sums = [total(part) for part in self.parts]
         self.done = Counter[str]()
-        self.channels = [MemChannel(release="eager"), MemChannel(release="deferred")]
-        # Used here too, so that the sending side is not over when an interpreter that sent ends.
-        for channel in self.channels:
-            channel.send(b"")
-            channel.recv().release()
-        self.lenders = [interpreters.create(packages=None) for _ in range(3)]
-        self.views: list[Any] = []
 
     def round(self, over: float) -> None:
         """Do one of them; so much of the whole is over."""
@@ -80,9 +74,8 @@ class Soak:
 
     def use_a_pool(self) -> None:
         """Make a pool, use it, and shut it down or drop it."""
-        pool = self.pool_type(self.random.randint(1, 2), name="soak")
-        results = pool.map_blocks(total, self.array, blocks=4)
-        assert list(results) == self.blocks
+        pool, results = self.pool(self.random.randint(1, 2))
+        assert list(results) == self.sums
         if self.random.random() < 0.5:
             pool.shutdown()
         else:
@@ -90,8 +83,74 @@ class Soak:
             del pool, results
             gc.collect()
 
+    @abstractmethod
+    def pool(self, workers: int) -> tuple[Executor, Iterator[float]]:
+        """Make a pool, and let it add up the parts."""
+
+    @abstractmethod
     def lend(self) -> None:
         """Let an interpreter lend, and give back one of what was lent before."""
+
+    @abstractmethod
+    def end_politely(self) -> None:
+        """Make an interpreter that lends, give back what it lent, and end it."""
+
+    @abstractmethod
+    def end_by_force(self) -> None:
+        """End an interpreter whose memory is read."""
+
+    def ended(self) -> int:
+        """Count the interpreters that have ended."""
+        return self.done["end_politely"] + self.done["end_by_force"]
+
+    @abstractmethod
+    def finish(self) -> dict[str, Any]:
+        """Give back what is still lent, and tell what was done."""
+
+
+ALLOCATED = """
+def allocated():  # bytes of this interpreter's objects (Objects/obmalloc.c, _PyObject_DebugMallocStats)
+    import os, re, sys
+    with open(os.memfd_create("statistics"), "rb+") as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            sys._debugmallocstats()
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        file.seek(0)
+        found = re.findall(rb"# bytes in allocated blocks += +([0-9,]+)", file.read())
+    return sum(int(one.replace(b",", b"")) for one in found)
+"""
+
+
+# ---- with memchannel
+
+
+class Soak(Side):
+    """Everything by memchannel."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        from memchannel import InterpreterPool, MemChannel, interpreters
+
+        self.interpreters, self.pool_type = interpreters, InterpreterPool
+        self.channels = [MemChannel(release="eager"), MemChannel(release="deferred")]
+        # Used here too, so that the sending side is not over when an interpreter that sent ends.
+        for channel in self.channels:
+            channel.send(b"")
+            channel.recv().release()
+        self.lenders = [interpreters.create(packages=None) for _ in range(3)]
+        self.views: list[Any] = []
+
+    def pool(self, workers: int) -> tuple[Executor, Iterator[float]]:
+        """Make a pool of interpreters."""
+        pool = self.pool_type(workers, name="soak")
+        return pool, pool.map_blocks(total, self.array, blocks=4)
+
+    def lend(self) -> None:
+        """Send from an interpreter, receive and slice here, release or drop."""
         lender, channel = self.random.choice(self.lenders), self.random.choice(self.channels)
         code = f"ch.send(bytearray({self.random.randint(1, 1 << 16)}))"
         self.interpreters.run(lender, code, ch=channel).check()
@@ -102,13 +161,13 @@ class Soak:
                 view.release()
 
     def end_politely(self) -> None:
-        """Make an interpreter that lends, give back what it lent, and close it."""
+        """Release the view, then close the interpreter."""
         interpreter, view = self._lent()
         view.release()
         self.interpreters.close(interpreter, timeout=60)
 
     def end_by_force(self) -> None:
-        """End an interpreter whose memory is read, and go on reading."""
+        """Close the interpreter, and go on reading."""
         interpreter, view = self._lent()
         interpreter.close()
         assert bytes(view) == b"soaked"
@@ -125,12 +184,25 @@ class Soak:
     def _workers() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("soak")]
 
-    def ended(self) -> int:
-        """Count the interpreters that have ended."""
-        return self.done["end_politely"] + self.done["end_by_force"]
+    def imported(self) -> dict[str, Any]:
+        """Tell what an interpreter that has lent holds: modules by name, with their file, and bytes."""
+        interpreter, view = self._lent()
+        code = (
+            "import json, sys\n"
+            "files = {name: getattr(module, '__file__', '') for name, module in list(sys.modules.items())}\n"
+            "known = {*sys.stdlib_module_names, 'memchannel'} - {'__main__'}\n"
+            "files = {name: file for name, file in files.items() if name.split('.')[0] in known}\n"
+            "files = {n: f for n, f in files.items() if not f or f.endswith('.py')}\n"
+            "ch.send(json.dumps({'modules': files, 'bytes': allocated()}).encode())"
+        )
+        self.interpreters.run(interpreter, ALLOCATED + code, ch=self.channels[0]).check()
+        found: dict[str, Any] = json.loads(bytes(self.channels[0].recv()))
+        view.release()
+        self.interpreters.close(interpreter, timeout=60)
+        return found
 
     def finish(self) -> dict[str, Any]:
-        """Give back what is still lent, and tell what the core counts."""
+        """Tell what the core counts, too."""
         from memchannel import stats
 
         self.views.clear()
@@ -139,59 +211,73 @@ class Soak:
         while (stats().live or self._workers()) and time.monotonic() < end:
             time.sleep(0.01)
         now = stats()
-        code = (
-            "import json, sys\n"
-            "files = {name: getattr(module, '__file__', '') for name, module in list(sys.modules.items())}\n"
-            "known = {*sys.stdlib_module_names, 'memchannel'} - {'__main__'}\n"
-            "files = {name: file for name, file in files.items() if name.split('.')[0] in known}\n"
-            "ch.send(json.dumps({n: f for n, f in files.items() if not f or f.endswith('.py')}).encode())"
-        )
-        self.interpreters.run(self.lenders[0], code, ch=self.channels[0]).check()
-        modules = json.loads(bytes(self.channels[0].recv()))
         counts = {
             name: getattr(now, name) for name in ("live", "abandoned", "lent", "shared_buffers", "waiting")
         }
-        return {**self.done, **counts, "modules": modules}
+        return {**self.done, **counts, "imported": self.imported()}
 
 
 # ---- without
 
 
 LEFT = "import ctypes\nctypes.pythonapi.Py_IncRef(ctypes.py_object(x))\n"
-"""Something that is left: half of the soak's interpreters end while their memory is read."""
+"""Something that is left, as what is lent by an interpreter that is ended by force."""
 
 
-class Control:
-    """Interpreters that come and go, and hold what the soak's do, but none of memchannel's objects.
+class Control(Side):
+    """The same by the standard library: threads for pools, what is lent stays where it is made.
 
-    They import the same modules of the standard library, and load the bytecode of memchannel's without
-    running it: CPython 3.13 does not give back the heap of an interpreter, so that its size counts.
+    Interpreters that end hold as much as the soak's, since CPython 3.13 does not give back their heap: they
+    import the same modules of the standard library, load the bytecode of memchannel's without running it, and
+    make up with objects for the rest of the bytes.
     """
 
-    def __init__(self, modules: dict[str, str]) -> None:
-        self.done = Counter[str]()
+    def __init__(self, seed: int, imported: dict[str, Any]) -> None:
+        super().__init__(seed)
         self.code = (
             "import importlib, importlib.machinery\nkept = []\n"
-            f"for name, file in {modules}.items():\n"
+            f"for name, file in {imported['modules']}.items():\n"
             "    if name.split('.')[0] == 'memchannel':\n"
             "        kept.append(importlib.machinery.SourceFileLoader(name, file).get_code(name))\n"
             "    else:\n"
             "        importlib.import_module(name)\n"
+            f"{ALLOCATED}"
+            "one = bytes(30)\n"
+            f"for _ in range(({imported['bytes']} - allocated()) // 64):\n"
+            "    kept.append(one + b'.')\n"  # 64 bytes each
+            "x = bytearray(b'soaked')\n"
         )
+        self.lenders = [self._made("lent = []") for _ in range(3)]
 
-    def round(self, _: float) -> None:
-        """Make an interpreter, let it import and allocate, and end it."""
-        made = _interpreters.create(reqrefs=True)
+    @staticmethod
+    def _made(code: str) -> int:
+        made: int = _interpreters.create(reqrefs=True)
         _interpreters.incref(made)
-        left = LEFT if self.done["interpreters"] % 2 else ""
-        problem = _interpreters.exec(made, self.code + "x = bytearray(b'soaked')\n" + left)
-        assert problem is None, problem
-        _interpreters.decref(made)  # which ends it
-        self.done["interpreters"] += 1
+        Control._run(made, code)
+        return made
 
-    def ended(self) -> int:
-        """Count the interpreters that have ended."""
-        return self.done["interpreters"]
+    @staticmethod
+    def _run(interpreter: int, code: str) -> None:
+        problem = _interpreters.exec(interpreter, code)
+        assert problem is None, problem
+
+    def pool(self, workers: int) -> tuple[Executor, Iterator[float]]:
+        """Make a pool of threads."""
+        pool = ThreadPoolExecutor(workers)
+        return pool, pool.map(total, self.parts)
+
+    def lend(self) -> None:
+        """Let an interpreter keep some bytes, at most seven, as one of three that lend twenty."""
+        lender, size = self.random.choice(self.lenders), self.random.randint(1, 1 << 16)
+        self._run(lender, f"lent.append(bytearray({size}))\nif len(lent) > 7: del lent[{size} % 7]")
+
+    def end_politely(self) -> None:
+        """Drop the last reference."""
+        _interpreters.decref(self._made(self.code))
+
+    def end_by_force(self) -> None:
+        """Drop the last reference while something is left."""
+        _interpreters.decref(self._made(self.code + LEFT))
 
     def finish(self) -> dict[str, Any]:
         """Tell what was done."""
@@ -201,7 +287,7 @@ class Control:
 def main() -> None:
     """Take rounds until the time is over or there were enough, whichever is first."""
     seed, minutes, rounds = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    side = Control(json.loads(sys.argv[4])) if len(sys.argv) > 4 else Soak(seed)
+    side = Control(seed, json.loads(sys.argv[4])) if len(sys.argv) > 4 else Soak(seed)
     begin, count, looks = time.monotonic(), 0, 0
     while (over := max((time.monotonic() - begin) / 60 / minutes, count / rounds)) < 1:
         side.round(over)
