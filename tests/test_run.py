@@ -431,6 +431,25 @@ def test_output_is_captured_also_when_it_fails(interp: Interpreter) -> None:
     run(interp, "import sys; assert sys.stdout is sys.__stdout__").check()
 
 
+def test_bytes_written_to_a_captured_stream_are_captured(interp: Interpreter) -> None:
+    """Programs write bytes to ``sys.stdout.buffer``; what is no UTF-8 shows escaped."""
+    source = r"""
+        import sys
+        print("text")
+        sys.stdout.buffer.write(b"bytes \xff\r\n")
+        print("\ud800", file=sys.stderr)
+    """
+    result = run(interp, source, capture_output=True).check()
+    assert (result.stdout, result.stderr) == ("text\nbytes \\xff\r\n", "\\ud800\n")
+
+
+@pytest.mark.parametrize("ending", ["sys.stdout.close()", "sys.stdout.detach()", "del sys.stdout"])
+def test_captured_output_outlives_its_stream(interp: Interpreter, ending: str) -> None:
+    result = run(interp, f"import sys; print('printed'); {ending}", capture_output=True).check()
+    assert (result.stdout, result.stderr) == ("printed\n", "")
+    assert run(interp, "print('again')", capture_output=True).stdout == "again\n"
+
+
 def test_output_is_passed_on(interp: Interpreter, capfd: pytest.CaptureFixture[str]) -> None:
     result = run(interp, "import sys; print('out'); print('err', file=sys.stderr)")
     assert (result.stdout, result.stderr) == (None, None)

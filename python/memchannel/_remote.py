@@ -53,12 +53,39 @@ class Outcome(NamedTuple):
     """Whether an interrupt came when everything was done already."""
 
 
+class _Written(io.BytesIO):
+    """What was written stays, as in a file, when the stream over it is closed."""
+
+    left = b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.left = self.getvalue()
+        super().close()
+
+
+class _Captured(io.TextIOWrapper):
+    """A standard stream with all that one has, ``buffer`` included, whose contents become a text."""
+
+    def __init__(self) -> None:
+        self.written = _Written()
+        # What is no UTF-8 shows escaped, in both directions: it is neither lost nor an error.
+        super().__init__(
+            self.written, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True
+        )
+
+    def text(self) -> str:
+        written = self.written
+        data = written.left if written.closed else written.getvalue()
+        return data.decode("utf-8", "backslashreplace")
+
+
 class _Streams:
     """Standard streams of a run: taken away for its length, or flushed at its end."""
 
     def __init__(self, capture: bool) -> None:
-        self.stdout = io.StringIO() if capture else None
-        self.stderr = io.StringIO() if capture else None
+        self.stdout = _Captured() if capture else None
+        self.stderr = _Captured() if capture else None
 
     @contextlib.contextmanager
     def redirected(self) -> Iterator[None]:
@@ -78,7 +105,7 @@ class _Streams:
     def texts(self) -> tuple[str | None, str | None]:
         if self.stdout is None or self.stderr is None:
             return None, None
-        return self.stdout.getvalue(), self.stderr.getvalue()
+        return self.stdout.text(), self.stderr.text()
 
 
 def _compiled(source: str) -> Any:
