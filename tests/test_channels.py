@@ -485,13 +485,18 @@ def test_repr_and_rich_display() -> None:
     assert fields["state"] == "open"
     send.close()
     assert dict(recv.__rich_repr__())["state"] == "sending side over"
+    assert repr(recv) == f"<RecvChannel of Channel {channel.id} '<b>', 1 queued, sending side over>"
+    assert repr(send) == f"<SendChannel of Channel {channel.id} '<b>', 1 queued, closed here>"
+    assert repr(channel) == f"<Channel {channel.id} '<b>', 1 queued, sending side over>"
     recv.close()
     assert dict(recv.__rich_repr__())["state"] == "closed here"
+    assert repr(channel) == f"<Channel {channel.id} '<b>', 0 queued, closed here>"
     subscriber = Channel[int]()
     end = subscriber.broadcast()
     assert dict(subscriber.__rich_repr__())["subscribers"] == {end.id: 0}
     subscriber.poison()
     assert dict(end.__rich_repr__())["state"] == "poisoned"
+    assert repr(end) == f"<RecvChannel of Channel {end.id}, 0 queued, poisoned>"
 
 
 def test_statistics() -> None:
@@ -836,6 +841,25 @@ def test_wrong_arguments_of_methods() -> None:
             call()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match="exclude each other"):
         ArrayChannel().recv(copy=True, as_view=True)
+
+
+def test_wrong_arguments_name_the_class() -> None:
+    """The classes are called like functions, so their errors name them."""
+    for made, text in [
+        (lambda: Channel(size=1), r"^Channel\(\) got an unexpected keyword argument 'size'"),
+        (lambda: ArrayChannel(1, True), r"^ArrayChannel\(\) takes at most 1 positional argument \(2 given\)"),
+        (lambda: memchannel.MemChannel(1, 2), r"^MemChannel\(\) takes"),
+        (lambda: RecvChannel(), r"^RecvChannel\(\) missing required argument 'id'"),
+        (lambda: SendChannel(1, 2), r"^SendChannel\(\) takes at most 1 argument"),
+        (lambda: RecvChannel(True), "the id of a channel must be int, not bool"),
+        (lambda: memchannel.Barrier(), r"^Barrier\(\) missing required argument 'parties'"),
+        (lambda: memchannel.Condition(None, 2), r"^Condition\(\) takes at most 1"),
+        (lambda: memchannel.Counter(start=2), r"^Counter\(\) got an unexpected"),
+        (lambda: memchannel.Semaphore(n=2), r"^Semaphore\(\) got an unexpected"),
+        (lambda: memchannel.BoundedSemaphore(n=2), r"^BoundedSemaphore\(\) got an unexpected"),
+    ]:
+        with pytest.raises(TypeError, match=text):
+            made()  # type: ignore[no-untyped-call]
 
 
 class Refusing:

@@ -146,7 +146,9 @@ def test_pools() -> None:
         assert (used["started"], used["tasks taken"], used["tasks queued"]) == ("1", "1", "0")
         assert "state='open'" in drawn(pool)
         assert "<pool>" in pool._repr_html_().replace("&lt;", "<").replace("&gt;", ">")
+        assert repr(pool) == "<InterpreterPool '<pool>', 2 workers>"
     assert shown(pool)["state"] == "shut down"
+    assert repr(pool) == "<InterpreterPool '<pool>', 2 workers, shut down>"
 
 
 def test_a_broken_pool_says_why() -> None:
@@ -156,6 +158,7 @@ def test_a_broken_pool_says_why() -> None:
     state = shown(pool)["state"]
     assert state.startswith("broken: worker 0")
     assert "invalid literal" in state
+    assert repr(pool).endswith(", 1 workers, broken>")
     pool.shutdown()
 
 

@@ -63,29 +63,12 @@ def _html_row(cells: Iterable[str], tag: str, first: str = "") -> str:
 # ---- what there is to know
 
 
-def _end_state(end: _core._End) -> str:
-    now = end.statistics()
-    if now.poisoned:
-        return "poisoned"
-    if end.closed:
-        return "closed here"
-    over = [
-        text
-        for text, is_over in (
-            ("receiving side over", now.receiving_over),
-            ("sending side over", now.sending_over),
-        )
-        if is_over
-    ]
-    return ", ".join(over) or "open"
-
-
 def _end_fields(end: _core._End) -> Iterator[tuple[str, Any]]:
     now = end.statistics()
     yield "id", end.id
     if end.name is not None:
         yield "name", end.name
-    yield "state", _end_state(end)
+    yield "state", end._state
     yield "queued", now.queued
     yield "maxsize", "unbounded" if now.maxsize is None else "rendezvous" if now.maxsize == 0 else now.maxsize
     yield "sent", now.sent

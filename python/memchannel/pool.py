@@ -137,7 +137,8 @@ class InterpreterPool(Executor):
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
-        return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers>"
+        state = "" if self._crew.state == "open" else f", {self._crew.state.partition(':')[0]}"
+        return f"<InterpreterPool {self._crew.terms.name!r}, {self._max_workers} workers{state}>"
 
     _repr_html_ = _display.html_of
 

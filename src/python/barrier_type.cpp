@@ -21,7 +21,7 @@ PyObject* barrier_new(PyTypeObject* type, PyObject* arguments, PyObject* keyword
     Py_ssize_t parties;
     PyObject* action = Py_None;
     PyObject* timeout = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n|OO", const_cast<char**>(names), &parties,
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "n|OO:Barrier", const_cast<char**>(names), &parties,
                                      &action, &timeout))
         return nullptr;
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {

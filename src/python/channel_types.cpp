@@ -84,11 +84,12 @@ PyObject* new_channel(PyTypeObject* type, Codec codec, PyObject* arguments, PyOb
     int rendezvous = 0;
     PyObject* release = nullptr;
     PyObject* name = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O$pOO", const_cast<char**>(names), &maxsize,
-                                     &rendezvous, &release, &name)) {
-        return nullptr;
-    }
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const std::string format = std::string("|O$pOO:") + channel_class(codec);
+        if (!PyArg_ParseTupleAndKeywords(arguments, keywords, format.c_str(), const_cast<char**>(names),
+                                         &maxsize, &rendezvous, &release, &name)) {
+            return nullptr;
+        }
         const std::string when = parse_text("release", release);
         if (release && when != "eager" && when != "deferred") {
             PyErr_Format(PyExc_ValueError, "release must be 'eager' or 'deferred', not %R", release);
@@ -126,10 +127,12 @@ template <Side side>
 PyObject* open_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"id", nullptr};
     PyObject* id;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O", const_cast<char**>(names), &id))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords,
+                                     side == Side::recv ? "O:RecvChannel" : "O:SendChannel",
+                                     const_cast<char**>(names), &id))
         return nullptr;
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        if (!PyLong_Check(id)) {
+        if (!PyLong_Check(id) || PyBool_Check(id)) {
             PyErr_Format(PyExc_TypeError, "the id of a channel must be int, not %.100s",
                          Py_TYPE(id)->tp_name);
             return nullptr;

@@ -9,6 +9,10 @@ namespace memchannel {
 
 enum class Codec : std::uint8_t { buffer = 1, array = 2, object = 3 };
 
+constexpr const char* channel_class(Codec codec) noexcept {
+    return codec == Codec::buffer ? "MemChannel" : codec == Codec::array ? "ArrayChannel" : "Channel";
+}
+
 enum class MessageKind : std::uint8_t { buffer = 1, array = 2, composite = 3, simple = 4, text = 5 };
 
 struct RecvOptions {

@@ -21,7 +21,7 @@ Ref lock_object(PyObject* self) {
 PyObject* condition_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"lock", nullptr};
     PyObject* lock = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O", const_cast<char**>(names), &lock))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:Condition", const_cast<char**>(names), &lock))
         return nullptr;
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Handle<Lock> own;

@@ -28,7 +28,7 @@ std::int64_t parse_number(PyObject* number, const char* name) {
 PyObject* counter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"value", nullptr};
     PyObject* value = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O", const_cast<char**>(names), &value))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:Counter", const_cast<char**>(names), &value))
         return nullptr;
     return guarded<PyObject*>(nullptr, [&] {
         const std::int64_t start = value ? parse_number(value, "value") : 0;

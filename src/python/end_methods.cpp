@@ -14,17 +14,6 @@ namespace memchannel {
 
 namespace {
 
-const char* codec_name(const Channel& channel) noexcept {
-    switch (codec_of(channel)) {
-        case Codec::buffer:
-            return "MemChannel";
-        case Codec::array:
-            return "ArrayChannel";
-        default:
-            return "Channel";
-    }
-}
-
 Patience parse_patience(PyObject* timeout) {
     Patience patience;
     if (!parse_timeout(timeout, patience.deadline, patience.nowait)) throw PythonError();
@@ -353,15 +342,29 @@ PyObject* end_reduce(PyObject* self, PyObject*) {
 
 // ---- attributes
 
+bool closed_here(PyObject* self, const Channel& channel) {
+    for (const Side side : {Side::recv, Side::send}) {
+        if (covers(self, side) && !channel.closed_by(side, current_interpreter())) return false;
+    }
+    return true;
+}
+
 PyObject* end_closed(PyObject* self, void*) {
-    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        Channel& channel = usable(self);
-        bool closed = true;
-        for (const Side side : {Side::recv, Side::send}) {
-            if (covers(self, side)) closed = closed && channel.closed_by(side, current_interpreter());
-        }
-        return PyBool_FromLong(closed);
-    });
+    return guarded<PyObject*>(nullptr, [&] { return PyBool_FromLong(closed_here(self, usable(self))); });
+}
+
+// Whether the end still works, in words; "open" if it does.
+const char* state_in_words(PyObject* self, const Channel& channel) {
+    const ChannelStatistics now = channel.statistics();
+    if (now.poisoned) return "poisoned";
+    if (closed_here(self, channel)) return "closed here";
+    if (now.recv_over) return now.send_over ? "both sides over" : "receiving side over";
+    return now.send_over ? "sending side over" : "open";
+}
+
+PyObject* end_state(PyObject* self, void*) {
+    return guarded<PyObject*>(nullptr,
+                              [&] { return PyUnicode_FromString(state_in_words(self, usable(self))); });
 }
 
 PyObject* end_id(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(channel_of(self).id()); }
@@ -429,11 +432,17 @@ PyObject* end_repr(PyObject* self) {
                              : end_fields(self).side == Side::send ? "SendChannel of "
                                                                    : "";
     if (!channel.of_this_process()) {
-        return PyUnicode_FromFormat("<%s%s %llu%U of the parent process>", side, codec_name(channel),
+        return PyUnicode_FromFormat("<%s%s %llu%U of the parent process>", side,
+                                    channel_class(codec_of(channel)),
                                     static_cast<unsigned long long>(channel.id()), name.get());
     }
-    return PyUnicode_FromFormat("<%s%s %llu%U, %zu queued>", side, codec_name(channel),
-                                static_cast<unsigned long long>(channel.id()), name.get(), channel.size());
+    return guarded<PyObject*>(nullptr, [&] {
+        const char* const state = state_in_words(self, channel);
+        const bool open = std::string_view(state) == "open";
+        return PyUnicode_FromFormat("<%s%s %llu%U, %zu queued%s%s>", side, channel_class(codec_of(channel)),
+                                    static_cast<unsigned long long>(channel.id()), name.get(), channel.size(),
+                                    open ? "" : ", ", open ? "" : state);
+    });
 }
 
 Py_hash_t end_hash(PyObject* self) {
@@ -484,6 +493,7 @@ PyGetSetDef end_getset[] = {
     {"id", end_id, nullptr, docs::id, nullptr},
     {"name", end_name, nullptr, docs::name, nullptr},
     {"closed", end_closed, nullptr, docs::closed, nullptr},
+    {"_state", end_state, nullptr, nullptr, nullptr},
     {"interpreters", end_interpreters, nullptr, docs::interpreters, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

@@ -51,7 +51,8 @@ template <bool bounded>
 PyObject* semaphore_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
     static const char* const names[] = {"value", nullptr};
     PyObject* value = nullptr;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O", const_cast<char**>(names), &value))
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, bounded ? "|O:BoundedSemaphore" : "|O:Semaphore",
+                                     const_cast<char**>(names), &value))
         return nullptr;
     return guarded<PyObject*>(nullptr, [&] {
         const std::size_t permits =
