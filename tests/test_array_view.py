@@ -164,6 +164,13 @@ def test_buffers() -> None:
         memoryview(viewed(np.arange(6)[::2]))
 
 
+def test_rows_without_elements_take_no_time() -> None:
+    rows = np.empty((2**60, 0), "i1")
+    assert viewed(rows).tobytes() == viewed(rows[:, ::-1]).tobytes() == b""
+    assert viewed(rows) == viewed(rows)
+    assert viewed(rows) != viewed(rows[1:])
+
+
 def test_lone_surrogates() -> None:
     for kind in ("<U2", ">U2"):
         assert viewed(np.array(["\ud800x", "a"], kind)).tolist() == ["\ud800x", "a"]

@@ -302,6 +302,8 @@ class ArrayView:
 
     def tobytes(self) -> bytes:
         """Return the elements' bytes in C order."""
+        if not self.size:
+            return b""  # of any number of rows
         with memoryview(self._memory) as data:
             if self.strides == _contiguous(self.shape, self.itemsize):
                 return bytes(data[self._offset : self._offset + self.nbytes])
@@ -310,7 +312,7 @@ class ArrayView:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ArrayView):
-            return self.shape == other.shape and bool(self.tolist() == other.tolist())
+            return self.shape == other.shape and (not self.size or bool(self.tolist() == other.tolist()))
         return bool(self.tolist() == other) if isinstance(other, list) else NotImplemented
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment] # the owner can write the memory
@@ -346,7 +348,10 @@ class ArrayView:
 
     def __buffer__(self, flags: int) -> memoryview:
         if self.strides != _contiguous(self.shape, self.itemsize):
-            raise BufferError("an ArrayView exports its buffer only if it is C contiguous; use tobytes()")
+            raise BufferError(
+                "an ArrayView exports its buffer only with the strides of a C contiguous array, the "
+                f"only ones that a memoryview can be given, not {self.strides}; use tobytes()"
+            )
         code = _STRUCT.get((self._layout.kind, self.itemsize), "")
         if not self._layout.plain or len(code) != 1 or (not self.size and self.ndim != 1):
             raise BufferError(f"memoryview has no format for dtype {self.dtype!r} and shape {self.shape}")
