@@ -112,6 +112,21 @@ def test_a_buffer_is_sent_as_the_array_that_numpy_makes_of_it(name: str, there: 
 
 
 @pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("memchannel.empty(3)", "arrays over shared memory need"),
+        ("memchannel.zeros((2, 3), 'f4')", "arrays over shared memory need"),
+        ("memchannel.array([1.5])", "arrays over shared memory need"),
+        ("memchannel.InterpreterPool(1).map_blocks(len, b'abc')", "splitting arrays into blocks needs"),
+    ],
+)
+def test_what_makes_arrays_says_how_to_get_numpy(source: str, what: str, there: Any) -> None:
+    there.do("import memchannel")
+    with pytest.raises(RemoteFailure, match=rf"ImportError: .*NumPy, which {what}: .*images\.enable"):
+        there.do(source)
+
+
+@pytest.mark.parametrize(
     ("source", "error"),
     [
         (

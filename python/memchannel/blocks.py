@@ -162,8 +162,10 @@ def map_blocks(
     progress: bool,
 ) -> Any:
     """See `InterpreterPool.map_blocks`."""
+    from memchannel.codecs.array import require_numpy
     from memchannel.pool import _name_of
 
+    require_numpy("splitting arrays into blocks needs")
     if not arrays:
         raise TypeError("map_blocks() needs at least one array")
     crew = pool._crew

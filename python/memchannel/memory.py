@@ -55,6 +55,8 @@ def empty(
 
     Raises
     ------
+    ImportError
+        If this interpreter cannot import NumPy.
     TypeError
         If the dtype holds Python objects.
     ValueError
@@ -62,6 +64,7 @@ def empty(
     MemoryError
         If the memory cannot be had.
     """
+    _require_numpy()
     import numpy as np
 
     kind = np.dtype(dtype)
@@ -150,9 +153,12 @@ def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "
 
     Raises
     ------
+    ImportError
+        If this interpreter cannot import NumPy.
     TypeError
         If the array is masked, or its dtype holds Python objects.
     """
+    _require_numpy()
     import numpy as np
 
     if isinstance(a, np.ma.MaskedArray):
@@ -164,6 +170,13 @@ def array(a: ArrayLike, dtype: DTypeLike | None = None, *, order: Literal["C", "
     np.copyto(target, source)
     _core._count_copied(source.nbytes)
     return target
+
+
+def _require_numpy() -> None:
+    if "numpy" not in sys.modules:
+        from memchannel.codecs.array import require_numpy  # late: it imports pickle
+
+        require_numpy("arrays over shared memory need")
 
 
 class WritableBlock:

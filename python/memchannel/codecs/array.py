@@ -27,6 +27,7 @@ __all__ = [
     "prepare",
     "reduce_dtype",
     "refuse",
+    "require_numpy",
 ]
 
 
@@ -155,6 +156,18 @@ def needs_numpy(what: str) -> ImportError:
     )
     error.__cause__ = _no_numpy[1] if _no_numpy else None
     return error
+
+
+def require_numpy(what: str) -> None:
+    """Import this interpreter's NumPy.
+
+    Raises
+    ------
+    ImportError
+        There is none, which `what` needs.
+    """
+    if not import_numpy(False):
+        raise needs_numpy(what)
 
 
 def refuse(obj: object, reason: str) -> TypeError:
