@@ -64,7 +64,8 @@ class Statistics(NamedTuple):
     bytes_lent: int
     """Bytes ever lent."""
     bytes_copied: int
-    """Bytes ever copied by memchannel on the way between interpreters."""
+    """Bytes of arrays and other buffers ever copied by memchannel on the way between interpreters; not those
+    that pickle writes into a message, such as a str's."""
     channels: int
     """Channels that somebody can reach."""
     waiting: int
