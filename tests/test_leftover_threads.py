@@ -160,6 +160,21 @@ print(len(interpreters.list_all()), len(interpreters._parked))
     assert counts == "1 0"  # those of the others are not kept
 
 
+# cpython#130522: a thread that an interpreter does not know ends it, and joins its workers.
+def test_an_interpreter_ends_silently_with_a_pool_that_nobody_shut_down():
+    source = """
+from memchannel import InterpreterPool
+
+def square(number):
+    from memchannel import InterpreterPool
+    return InterpreterPool(1, packages=None).submit(pow, number, 2).result()
+
+with InterpreterPool(1, packages=None) as pool:
+    print(pool.submit(square, 7).result())
+"""
+    assert run_script(source) == "49\n"
+
+
 def test_more_workers_than_the_memory_allows():
     pytest.importorskip("resource")
     source = """

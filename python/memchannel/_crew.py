@@ -415,9 +415,20 @@ def _finish_all() -> None:
             break
         except KeyboardInterrupt as exc:
             caught, interrupted = exc, True
+    _forget_this_thread()
     if caught is not None:
         sys.last_exc = caught  # so that the process ends by SIGINT, see interpreters._close_all()
         raise caught
+
+
+def _forget_this_thread() -> None:
+    """Have threading forget the thread that ends the interpreter, if it is none of the interpreter's own.
+
+    Joining others has made a dummy of it, which CPython 3.13.0 to 3.13.2 forget when threading's own names
+    are gone already, with a traceback on stderr (cpython#130522).
+    """
+    with contextlib.suppress(AttributeError):
+        del threading._thread_local_info._track_dummy_thread_ref  # type: ignore[attr-defined]
 
 
 @functools.cache
