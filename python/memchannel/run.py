@@ -250,7 +250,7 @@ def run(
     ValueError
         A value cannot be shared; the message names it.
     KeyboardInterrupt
-        Ctrl-C with ``thread=True``.
+        Ctrl-C ended the run: with ``thread=True`` anywhere in it, otherwise in a wait of memchannel's.
     """
     number = interpreter_id(interp, "run")
     request = _request(source_or_function, shared, more_shared, capture_output)
@@ -267,8 +267,11 @@ def run(
     if interruptible:
         outcome = _run_in_thread(number, source, answers)
     else:
+        interrupts = _core._interrupts_elsewhere()
         execute(number, source)
         outcome = _unpacked(cast(Any, answers.recv_nowait()))
+        if _core._interrupts_elsewhere() != interrupts:
+            _raise_interrupt(outcome)
     return RunResult(
         completed=outcome.completed,
         value=outcome.value,
@@ -364,9 +367,14 @@ def _run_in_thread(number: int, source: str, answers: _core.Channel[Any]) -> Out
         return outcome
     if helper.pending or outcome.interrupted_late:
         raise KeyboardInterrupt
+    _raise_interrupt(outcome)
+    return outcome
+
+
+def _raise_interrupt(outcome: Outcome) -> None:
+    """Raise the Ctrl-C that ended a run, unless what was interrupted dealt with that itself."""
     if outcome.exception is not None and outcome.exception.type_name == "KeyboardInterrupt":
         raise restore(outcome.exception)
-    return outcome  # what was interrupted dealt with that itself
 
 
 # ---- calling

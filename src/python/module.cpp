@@ -103,6 +103,7 @@ PyMethodDef methods[] = {
     {"_collect_channels", collect_channels, METH_NOARGS, nullptr},
     {"_signals_are_elsewhere", signals_are_elsewhere, METH_NOARGS, nullptr},
     {"_serve_signals", serve_signals, METH_NOARGS, nullptr},
+    {"_interrupts_elsewhere", interrupts_elsewhere, METH_NOARGS, nullptr},
     {"_set_wakeup_fd", set_wakeup_fd, METH_O, nullptr},
     {"_on_gc", as_function(on_gc), METH_FASTCALL, nullptr},
     {"_check_copied", check_copied, METH_O, nullptr},

@@ -27,6 +27,9 @@ bool time_to_look() noexcept {
     return true;
 }
 
+// Of this thread, in interpreters other than the main one.
+thread_local std::uint64_t keyboard_interrupts_elsewhere = 0;
+
 bool in_main_interpreter() noexcept { return PyInterpreterState_Get() == PyInterpreterState_Main(); }
 
 // PyErr_CheckSignals does nothing in a subinterpreter (Python/pystate.c, _Py_ThreadCanHandleSignals), not
@@ -54,6 +57,7 @@ int check_signals() noexcept {
     }
     if (!raised) return 0;
     if (keyboard_interrupt) {
+        ++keyboard_interrupts_elsewhere;
         PyErr_SetNone(PyExc_KeyboardInterrupt);
     } else {
         PyErr_SetString(PyExc_InterruptedError, "a signal handler raised in the main interpreter");
@@ -86,6 +90,10 @@ void raise_ending(const char* format, ...) noexcept {
 
 PyObject* signals_are_elsewhere(PyObject*, PyObject*) {
     return PyBool_FromLong(on_main_thread() && !in_main_interpreter());
+}
+
+PyObject* interrupts_elsewhere(PyObject*, PyObject*) {
+    return PyLong_FromUnsignedLongLong(keyboard_interrupts_elsewhere);
 }
 
 PyObject* serve_signals(PyObject*, PyObject*) {

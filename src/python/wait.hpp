@@ -36,6 +36,9 @@ void raise_ending(const char* format, ...) noexcept;
 PyObject* signals_are_elsewhere(PyObject* module, PyObject*);
 // _serve_signals(): what the signal module's handlers do, and KeyboardInterrupt if that is what they raise.
 PyObject* serve_signals(PyObject* module, PyObject*);
+// _interrupts_elsewhere() -> how often Ctrl-C ended waits of this thread in other interpreters than the main
+// one.
+PyObject* interrupts_elsewhere(PyObject* module, PyObject*);
 // _set_wakeup_fd(fd) -> previous one: signal.set_wakeup_fd in the main interpreter.
 PyObject* set_wakeup_fd(PyObject* module, PyObject* fd);
 
