@@ -133,6 +133,15 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "timeout must be None or a number of seconds, not %.100s",
                          Py_TYPE(timeout)->tp_name);
+        } else if (PyErr_ExceptionMatches(PyExc_OverflowError) && PyLong_Check(timeout)) {
+            PyErr_Clear();  // no float is as large; nor would its digits tell much
+            const Ref zero = Ref::steal(PyLong_FromLong(0));
+            const int negative = zero ? PyObject_RichCompareBool(timeout, zero.get(), Py_LT) : -1;
+            if (negative > 0) {
+                PyErr_SetString(PyExc_ValueError, "timeout must be None or a number of seconds >= 0");
+            } else if (negative == 0) {
+                PyErr_SetString(PyExc_OverflowError, "timeout is too large; use None to wait for ever");
+            }
         }
         return false;
     }
