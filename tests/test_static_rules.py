@@ -143,6 +143,14 @@ def test_public_names_are_documented(name: str, value: object) -> None:
     assert text.splitlines()[0].endswith("."), f"the docstring of memchannel.{name} begins with no sentence"
 
 
+def test_python_locks_are_reentrant() -> None:
+    """Signal handlers and `__del__` come amid any line, and would wait for their own thread."""
+    package = Path(memchannel.__file__).parent
+    plain = re.compile(r"^(?!\s*>>>).*= threading\.(Lock|Semaphore|BoundedSemaphore)\(\)", re.MULTILINE)
+    found = [str(path) for path in package.rglob("*.py") if plain.search(path.read_text())]
+    assert [path for path in found if "bench" not in Path(path).parts] == []
+
+
 def test_importing_is_light() -> None:
     heavy = ["numpy", "cloudpickle", "threadpoolctl", "tqdm", "matplotlib", "dask", "IPython", "rich"]
     heavy += ["asyncio", "concurrent", "ctypes", "inspect", "multiprocessing", "pickle", "re", "subprocess"]

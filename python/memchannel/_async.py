@@ -29,7 +29,7 @@ from typing import Any
 from memchannel import _core
 from memchannel.errors import EndOfChannel
 
-_making = threading.Lock()  # each thread may run a loop
+_making = threading.RLock()  # each thread may run a loop
 
 os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ import pickle
 import sys
 import threading
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from memchannel import _core
 from memchannel.exceptions import restore
@@ -28,8 +28,6 @@ __all__ = ["TaskFuture", "stop_collector"]
 
 # What Future.__init__ makes (Lib/concurrent/futures/_base.py).
 _BASE_ATTRIBUTES = frozenset({"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"})
-
-_making = threading.Lock()  # of base parts; nothing else is locked or awaited under it
 
 
 class TaskFuture(Future[Any]):
@@ -126,23 +124,19 @@ class TaskFuture(Future[Any]):
         return True
 
     def _make_base(self) -> None:
-        with _making:
-            if "_condition" in self.__dict__:
-                return
-            super().__init__()
-            done = self._completion.done()
-            if not done:
-                _collector.watch(self)
-        if done:
+        # No lock: signal handlers, weakref callbacks and __del__ may come here amid any line, and wait for
+        # tasks. All who come use the parts of the first one, the condition last; setdefault is atomic.
+        base = self.__dict__.setdefault("_base", vars(Future()))
+        for name in (*(_BASE_ATTRIBUTES - {"_condition"}), "_condition"):
+            self.__dict__.setdefault(name, base[name])
+        if self._completion.done():
             _settle(self)
+        else:
+            _collector.watch(self)
 
 
 def _settle(future: TaskFuture) -> None:
-    """Give the base class the outcome that the core has; once, whoever comes first.
-
-    Takes the future's condition, so never under `_making`: `concurrent.futures.wait()` holds conditions of
-    some futures while it makes those of others.
-    """
+    """Give the base class the outcome that the core has; once, whoever comes first."""
     state, value = future._outcome(None)
     error = None if state in ("succeeded", "cancelled") else future._kept_error(state, value)
     claim = object()
@@ -159,35 +153,49 @@ def _settle(future: TaskFuture) -> None:
         future.set_exception(error)
 
 
+class _Running(NamedTuple):
+    channel: _core.Channel[int]
+    thread: threading.Thread
+
+
 class _Collector:
     """A thread that settles the futures somebody waits for in other ways than `result()`."""
 
     def __init__(self) -> None:
         self._watched: dict[int, TaskFuture] = {}
         self._tokens = itertools.count(1)
-        self._channel: _core.Channel[int] | None = None
-        self._thread: threading.Thread | None = None
 
     def watch(self, future: TaskFuture) -> None:
-        """Settle the future when it is done. Called under `_making`."""
-        if self._channel is None:
-            self._channel = _core.Channel(name="memchannel futures")
-            # Not a daemon: isolated interpreters have none. stop_collector() ends it before the exit joins
-            # it.
-            self._thread = threading.Thread(
-                target=self._run, name="memchannel futures", args=(self._channel,)
-            )
-            self._thread.start()
-        token = next(self._tokens)
+        """Settle the future when it is done; again: once."""
+        channel = self._start()
+        token = future.__dict__.setdefault("_token", next(self._tokens))
         self._watched[token] = future
-        future._completion.subscribe(self._channel, token)
+        future._completion.subscribe(channel, token)
+
+    def _start(self) -> _core.Channel[int]:
+        running: _Running | None = self.__dict__.get("_running")
+        if running is not None:
+            return running.channel
+        channel: _core.Channel[int] = _core.Channel(name="memchannel futures")
+        # Not a daemon: isolated interpreters have none. stop_collector() ends it before the exit joins it.
+        thread = threading.Thread(target=self._run, name="memchannel futures", args=(channel,))
+        made = _Running(channel, thread)
+        running = self.__dict__.setdefault("_running", made)
+        if running is made:
+            try:
+                thread.start()
+            except BaseException:
+                self.__dict__.pop("_running", None)
+                raise
+        return running.channel
 
     def _run(self, channel: _core.Channel[int]) -> None:
         for token in channel:
             if token == 0:
                 return
-            with _making:
-                future = self._watched.pop(token)
+            future = self._watched.pop(token, None)
+            if future is None:
+                continue  # watched twice
             try:
                 _settle(future)
             except BaseException:  # of a callback, SystemExit for instance: others wait for this thread, too
@@ -198,17 +206,15 @@ class _Collector:
 
     def stop(self) -> None:
         """End the thread, after what was settled before."""
-        with _making:
-            channel, thread = self._channel, self._thread
-            self._channel = self._thread = None
-        if channel is not None and thread is not None:
-            channel.send(0)
-            thread.join()
+        running: _Running | None = self.__dict__.pop("_running", None)
+        if running is not None:
+            running.channel.send(0)
+            running.thread.join()
 
     def forget(self) -> None:
         """In a forked child the thread is gone and the futures are the parent's."""
+        self.__dict__.pop("_running", None)
         self.__init__()  # type: ignore[misc]
-        _making._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 _collector = _Collector()

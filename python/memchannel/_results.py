@@ -64,13 +64,14 @@ class Results(Iterator[Any]):
         finish: bool = False,
         wait: bool = False,
     ) -> None:
+        # First what close() needs: Ctrl-C may come amid all this, and then __del__.
+        self._lendings = lendings
         self._futures: deque[Future[Any]] = deque()
         self._remaining = iter(tasks)
         self._pool = None if ahead is None else pool
         self._crew: Crew = pool._crew
         self._submit = submit
         self._ahead = ahead
-        self._lendings = lendings
         self._end = end
         self._finish = finish
         self._wait = wait
@@ -220,4 +221,5 @@ class Results(Iterator[Any]):
         futures.clear()  # an exception's traceback holds them, and they hold the exception
 
     def __del__(self) -> None:
-        self.close()
+        if "_futures" in self.__dict__:
+            self.close()

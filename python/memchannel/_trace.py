@@ -154,7 +154,7 @@ class Trace:
         self._process = self._thread = self._interpreter = 0
         self._parked: list[Any] = []
         self._stopped_at = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # ---- recording
 

@@ -74,8 +74,9 @@ _reused: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 """Those that close() parks."""
 _lingering: list[int] = []
 """Those that were let go while threads of theirs ran, each kept by a reference of ours."""
-_lock = threading.Lock()
-_parked: dict[_Terms, list[Interpreter]] = {}  # _lock
+# No lock guards it: signal handlers, weakref callbacks and __del__ may come here amid any line. The methods
+# of dict and list that are used are atomic.
+_parked: dict[_Terms, list[Interpreter]] = {}
 _exiting = threading.Event()
 
 
@@ -132,26 +133,28 @@ def create(
 
 def _park(interpreter: Interpreter) -> bool:
     """Clean an interpreter and keep it for `create` with ``reuse=True``; False: it cannot be used again."""
+    terms = _cleaned(interpreter)
+    if terms is not None:
+        _parked.setdefault(terms, []).append(interpreter)
+    return terms is not None
+
+
+def _cleaned(interpreter: Interpreter) -> _Terms | None:
     terms = _made.get(interpreter)
     if terms is None or _exiting.is_set() or is_running(interpreter) or leftover_threads(interpreter.id):
-        return False
+        return None
     source = "__import__('memchannel._setup', fromlist=['clean']).clean()"
     with traced_run(interpreter.id):
         failure = _interpreters.exec(interpreter.id, source)
-    if failure is not None:
-        return False
-    with _lock:
-        _parked.setdefault(terms, []).append(interpreter)
-    return True
+    return terms if failure is None else None
 
 
 def _unpark(terms: _Terms, packages: tuple[str, ...]) -> Interpreter | None:
     while True:
-        with _lock:
-            waiting = _parked.get(terms)
-            if not waiting:
-                return None
-            interpreter = waiting.pop()
+        try:
+            interpreter = _parked[terms].pop()
+        except LookupError:  # none of the kind, or no more
+            return None
         try:
             set_up(interpreter, packages)
         except _interpreters.InterpreterError:  # closed by force meanwhile
@@ -160,8 +163,7 @@ def _unpark(terms: _Terms, packages: tuple[str, ...]) -> Interpreter | None:
 
 
 def _parked_ids() -> set[int]:
-    with _lock:
-        return {interpreter.id for waiting in _parked.values() for interpreter in waiting}
+    return {interpreter.id for waiting in list(_parked.values()) for interpreter in list(waiting)}
 
 
 def _stop_parking() -> None:
@@ -200,7 +202,6 @@ def _destroy_idle(number: int) -> None:
 
 def _forget_all() -> None:
     """In a forked child the interpreters are gone; see src/python/fork.cpp."""
-    _lock._at_fork_reinit()  # type: ignore[attr-defined]
     forget_made()
     _lingering.clear()
     _parked.clear()
@@ -357,10 +358,13 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     what is out stays allocated until the process ends.
     """
     number = interpreter_id(interpreter, "close")
-    _core._closing(number, functools.partial(_close, interpreter, timeout))
+    terms: _Terms | None = _core._closing(number, functools.partial(_close, interpreter, timeout))
+    if terms is not None:  # now that it may be closed again by whoever takes it
+        _parked.setdefault(terms, []).append(interpreter)
 
 
-def _close(interpreter: Interpreter, timeout: float | None) -> None:
+def _close(interpreter: Interpreter, timeout: float | None) -> _Terms | None:
+    """Close the interpreter, or clean it and tell where to park it."""
     _refuse_busy(interpreter)
     if _core._lent_by(interpreter.id)[0]:
         _interpreters.exec(interpreter.id, _FORGET_LENDINGS)
@@ -369,12 +373,13 @@ def _close(interpreter: Interpreter, timeout: float | None) -> None:
         raise BufferError(_lent_text(interpreter.id))
     if interpreter in _reused:
         _reused.discard(interpreter)
-        if _park(interpreter):
-            return
+        if (terms := _cleaned(interpreter)) is not None:
+            return terms
     _refuse_busy(interpreter)  # others had time to use it
     interpreter.close()
     _made.pop(interpreter, None)
     numbers_made.discard(interpreter.id)
+    return None
 
 
 # Results of a map that were not read to their end keep leases that nobody else has.

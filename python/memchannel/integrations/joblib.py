@@ -51,7 +51,7 @@ class _Keeper:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kept: tuple[_Terms, InterpreterPool] | None = None
 
     def take(self, terms: _Terms) -> InterpreterPool:

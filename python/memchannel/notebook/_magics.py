@@ -52,7 +52,7 @@ class InterpreterMagics(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._keeper = Keeper()
-        self._making = threading.Lock()
+        self._making = threading.RLock()
 
     # ---- %%interpreter
 
