@@ -222,11 +222,22 @@ def test_doctor_for_a_bug_report(tmp_path: Path) -> None:
     assert f" ~/{Path(sys.executable).name}\n" in done.stdout
 
 
+def test_doctor_names_the_faults_of_each_python() -> None:
+    old, new = cpython_faults((3, 13)), cpython_faults((3, 14))
+    assert set(new) < set(old)
+    assert any("sys._current_frames()" in fault for fault in set(old) - set(new))
+    done = run_command("doctor")
+    for fault in cpython_faults(sys.version_info[:2]):
+        assert fault in done.stdout
+
+
 def test_doctor_as_json() -> None:
     done = run_command("doctor", "--json")
     facts = json.loads(done.stdout)
     assert done.returncode == 0
-    assert set(facts) == {"python", "platform", "memchannel", "requirements", "environment", "packages"}
+    parts = {"platform", "memchannel", "requirements", "environment", "packages"}
+    assert set(facts) == parts | {"python", "cpython_faults"}
+    assert facts["cpython_faults"] == cpython_faults(sys.version_info[:2])
     assert facts["requirements"]["numpy"] == np.__version__
     assert ("backports.interpreters" in facts["requirements"]) == (sys.version_info < (3, 14))
     assert facts["platform"]["memory"] > 0

@@ -17,7 +17,7 @@ import pytest
 import memchannel
 from channel_support import HANG, wait_until
 from interpreter_support import exists, run_program
-from memchannel import interpreters
+from memchannel import Channel, Event, MemChannel, interpreters
 from memchannel.interpreters import Interpreter, run
 
 NotFoundError = _interpreters.InterpreterNotFoundError
@@ -47,6 +47,67 @@ def test_a_closed_interpreter_is_not_found(use: Callable[[Interpreter], object])
     interpreters.close(closed)
     with pytest.raises(NotFoundError, match=f"there is no interpreter {closed.id}: it was closed"):
         use(closed)
+
+
+def test_what_ends_politely_lends_nothing_while_its_threads_are_waited_for(interp: Interpreter) -> None:
+    ch, outcome, closing = MemChannel(), Channel[str](), Event()
+    ch.recv_nowait()  # associated: what comes later would arrive
+
+    def begin(ch: Any, outcome: Any, closing: Any) -> None:
+        import threading
+
+        def send() -> None:
+            closing.wait()
+            threading.main_thread().join()  # when this interpreter waits for its threads
+            try:
+                ch.send(bytearray(b"too late"))
+            except RuntimeError as exc:
+                outcome.send_nowait(str(exc))
+
+        threading.Thread(target=send).start()
+
+    run(interp, begin, ch=ch, outcome=outcome, closing=closing).check()
+    outcome.recv_nowait()
+    before = memchannel.stats().abandoned
+    threading.Timer(0.1, closing.set).start()
+    interpreters.close(interp)
+    assert memchannel.stats().abandoned == before
+    assert "cannot lend memory" in outcome.recv(timeout=HANG)
+
+
+def test_an_interpreter_that_could_not_be_closed_goes_on_lending(
+    interp: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Interpreter) -> None:
+        raise _interpreters.InterpreterError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interpreter, "close", refuse)
+        with pytest.raises(_interpreters.InterpreterError, match="not now"):
+            interpreters.close(interp)
+    ch = MemChannel()
+    run(interp, "ch.send(bytearray(b'spam'))", ch=ch).check()
+    with ch.recv(timeout=HANG) as view:
+        assert view == b"spam"
+
+
+def test_who_takes_a_parked_interpreter_may_close_it_at_once() -> None:
+    """Threads hand one interpreter to and fro."""
+    refused: list[Exception] = []
+
+    def use() -> None:
+        for _ in range(50):
+            try:
+                interpreters.close(interpreters.create(packages=None, reuse=True))
+            except RuntimeError as exc:
+                refused.append(exc)
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refused == []
 
 
 def test_an_interpreter_that_made_none_waits_for_no_others_at_its_end(interp: Interpreter) -> None:

@@ -52,6 +52,46 @@ def test_an_interpreter_gives_back_its_descriptors_and_threads(interp: Interpret
     wait_until(lambda: memchannel.stats().live == 0)
 
 
+# ---- memory that holds memory
+
+LINKS = 30_000
+
+CHAIN = f"""
+import time
+import memchannel
+from memchannel import MemChannel, interpreters
+there, back = MemChannel(), MemChannel()
+node = '''
+class Node:
+    def __init__(self, held):
+        self.held, self.memory = held, bytearray(8)
+    def __buffer__(self, flags):
+        return memoryview(self.memory)
+'''
+exec(node)
+other = interpreters.create(packages=None)
+step = node + "def step(): back.send(Node(there.recv()))"
+interpreters.run(other, step, there=there, back=back).check()
+view = None
+for _ in range({LINKS} // 2):
+    there.send(Node(view))
+    interpreters.run(other, "step()")
+    view = back.recv()
+assert memchannel.stats().live == {LINKS}
+del view
+end = time.monotonic() + {HANG}
+while memchannel.stats().live:
+    assert time.monotonic() < end, memchannel.stats()
+    time.sleep(0.01)
+interpreters.close(other)
+"""
+
+
+def test_a_long_chain_of_lent_memory_goes_back() -> None:
+    """What goes back lets go of what it holds itself, in turns between two interpreters."""
+    run_script(CHAIN)
+
+
 # ---- cycles
 
 

@@ -328,7 +328,8 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     """Close an interpreter if nothing that it lent is out.
 
     One made with ``reuse=True`` is cleaned and kept for the next `create` of that kind.
-    Its threads that are not daemons are waited for, as at the end of a program.
+    Its threads that are not daemons are waited for, as at the end of a program; they lend nothing any more:
+    what they send then raises RuntimeError.
 
     Parameters
     ----------
@@ -376,7 +377,14 @@ def _close(interpreter: Interpreter, timeout: float | None) -> _Terms | None:
         if (terms := _cleaned(interpreter)) is not None:
             return terms
     _refuse_busy(interpreter)  # others had time to use it
-    interpreter.close()
+    # What its threads would send while the end waits for them would never come back.
+    if not _core._stop_lending(interpreter.id):
+        raise BufferError(_lent_text(interpreter.id))
+    try:
+        interpreter.close()
+    except BaseException:
+        _core._resume_lending(interpreter.id)
+        raise
     _made.pop(interpreter, None)
     numbers_made.discard(interpreter.id)
     return None

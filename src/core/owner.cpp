@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <map>
-#include <system_error>
 
 #include "registry.hpp"
 
@@ -16,6 +16,11 @@ namespace {
 
 // One attach to a busy owner costs it a GIL hand-over: let leases gather for a moment first.
 constexpr auto linger = std::chrono::microseconds(500);
+
+// What is given back may hold memory that others lent, and that again: so many visits of a thread, one inside
+// the other, fit on any stack. What comes deeper is left to the reaper.
+constexpr int deepest_visit = 16;
+thread_local int visit_depth = 0;
 
 // No thread of the core is one that a signal interrupts: handlers belong to the main thread.
 class AllSignalsBlocked {
@@ -117,7 +122,7 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
         lease.trace_id_ = registry().recorder.number();
     const std::uint64_t id = lease.trace_id_;
     Lock lock(mutex_);
-    if (!switchable(owner)) return false;
+    if (!switchable(owner) || !owner.lends_) return false;
     lease.next_ = owner.live_;
     if (owner.live_) owner.live_->prev_ = &lease;
     owner.live_ = &lease;
@@ -130,6 +135,19 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
     if (id) [[unlikely]]
         trace_lease(Traced::lend, owner.id(), lease, id);
     return true;
+}
+
+bool OwnerTable::stop_lending(OwnerId id) noexcept {
+    const Lock lock(mutex_);
+    Owner* const owner = locate(id);
+    if (!owner) return true;  // it never lent anything
+    owner->lends_ = owner->leases_ > 0;
+    return !owner->lends_;
+}
+
+void OwnerTable::resume_lending(OwnerId id) noexcept {
+    const Lock lock(mutex_);
+    if (Owner* const owner = locate(id)) owner->lends_ = true;
 }
 
 void OwnerTable::unlink(OwnedLease& lease) noexcept {
@@ -168,7 +186,7 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     Lock lock(mutex_);
     if (stopping_ || owner.state_ == Owner::State::dead) return abandon(lock, lease);
     if (owner.state_ == Owner::State::closing) return push_pending(owner, lease);  // its own exit takes them
-    if (lease.deferred()) {
+    if (lease.deferred() || visit_depth >= deepest_visit) {
         push_pending(owner, lease);
         return queue_for_reaper(owner);
     }
@@ -179,7 +197,9 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     const bool entered = host_.enter(owner, visit);
     if (entered) {
         span.entered();
+        ++visit_depth;
         lease.give_back();
+        --visit_depth;
         host_.leave(visit);
         span.left();
         if (span.recorded()) [[unlikely]]
@@ -286,8 +306,8 @@ bool OwnerTable::start(void (OwnerTable::*work)()) noexcept {
     try {
         std::thread([this, work] { (this->*work)(); }).detach();
         return true;
-    } catch (const std::system_error&) {
-        return false;  // harmless: the work stays queued, and whoever queues more tries again
+    } catch (const std::exception&) {  // no thread, or no memory for one
+        return false;                  // harmless: the work stays queued, and whoever queues more tries again
     }
 }
 

@@ -44,6 +44,7 @@ class Owner {
     std::atomic<bool> takes_{true};
     // All below: the table's mutex.
     State state_ = State::open;
+    bool lends_ = true;      // false: it is being closed, and waits for nothing more
     bool ending_ = false;    // its exit has begun: no reference on it is taken or dropped any more
     int in_flight_ = 0;      // threads that have, or are about to make, a thread state here
     std::thread::id ender_;  // dropping the interpreter's last reference: not waited for by end()
@@ -84,6 +85,10 @@ class OwnerTable {
 
     // Puts a new lease on the account; false: the owner is ending and lends nothing any more.
     bool lend(OwnedLease& lease) noexcept;
+    // Before it is closed: from now on it lends nothing. false, and it goes on lending: something is out.
+    bool stop_lending(OwnerId id) noexcept;
+    // It was not closed after all.
+    void resume_lending(OwnerId id) noexcept;
     // The last holder let go. May switch to the owner (eager), or leave it to the reaper (deferred).
     void ended(OwnedLease& lease) noexcept;
 

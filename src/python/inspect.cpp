@@ -66,6 +66,23 @@ PyObject* closing(PyObject*, PyObject* const* values, Py_ssize_t given) {
     });
 }
 
+PyObject* stop_lending(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        return PyBool_FromLong(registry().owners.stop_lending(id));
+    });
+}
+
+PyObject* resume_lending(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const long long id = PyLong_AsLongLong(interpreter);
+        if (id == -1 && PyErr_Occurred()) return nullptr;
+        registry().owners.resume_lending(id);
+        Py_RETURN_NONE;
+    });
+}
+
 PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,

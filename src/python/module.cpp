@@ -97,6 +97,8 @@ PyMethodDef methods[] = {
     {"_is_ending", is_ending, METH_O, nullptr},
     {"_end_with_references", end_with_references, METH_O, nullptr},
     {"_closing", as_function(closing), METH_FASTCALL, nullptr},
+    {"_stop_lending", stop_lending, METH_O, nullptr},
+    {"_resume_lending", resume_lending, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},

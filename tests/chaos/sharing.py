@@ -334,10 +334,8 @@ def keep(state: State, got: Any) -> bool:
     return not isinstance(got, memoryview) and not hasattr(got, "dtype")
 
 
-def check_descriptors(state: State) -> None:
-    """Let everything go: nobody in the process has any of the files open."""
-    if not state.far_ends:
-        return
+def let_everything_go(state: State) -> None:
+    """Close the other interpreters, and drop what this one has of files, channels and views."""
     close_all(state)
     for file in state.files:
         file.close()
@@ -348,6 +346,10 @@ def check_descriptors(state: State) -> None:
     del close
     state.views.clear()
     gc.collect()
+
+
+def check_descriptors(state: State) -> None:
+    """When everything is let go nobody in the process has any of the files open."""
     for number in state.far_ends:
         os.set_blocking(number, False)
         until(functools.partial(_is_over, number), f"hanging up on descriptor {number}")

@@ -226,14 +226,17 @@ def _stats(state: State, a: int, b: int) -> None:
     assert now.lent == now.live + now.returned + now.abandoned or threading.active_count() > 1, now
 
 
-def settle(state: State) -> None:
-    """Everything that this interpreter holds goes, and the account must say so."""
+def settle(state: State, everything: bool) -> None:
+    """Waits end, and the account must be right; if everything is let go of, nothing is lent any more."""
     state.others += [one for one in interpreters.list_all() if one.id in state.forgotten]
     sharing.finish_waits(state)
     for thread in state.threads:
         thread.join()
+    if everything or state.far_ends:
+        sharing.let_everything_go(state)
+        sharing.until(lambda: memchannel.stats().live == 0, "a lease on its way")
     now = memchannel.stats()
-    assert now.lent >= now.returned, now
+    assert now.lent == now.live + now.returned + now.abandoned, now
     if not state.forced:
         assert now.abandoned == 0, now
     sharing.check_descriptors(state)
@@ -258,7 +261,7 @@ def main(program: list[tuple[str, int, int]]) -> None:
     state = State()
     for name, a, b in program:
         if name not in OPERATIONS:
-            settle(state)
+            settle(state, len(program) % 2 == 0)  # the others end with what they hold
             end(state, name)
             return
         with contextlib.suppress(*CHANNEL_ERRORS):

@@ -37,6 +37,18 @@ Facts = dict[str, Any]
 
 GREETING = b"greeting"
 
+# Shown without memchannel by tests/exits/cpython.py; docs/lifetime.md says on which builds.
+FAULTS = (
+    "fork beside another interpreter crashes the child: mended where 'fork' says so",
+    "exit while a daemon thread runs code in an interpreter may crash: end such threads first",
+    "the standard library's list of interpreters crashes beside ends of some: use memchannel.interpreters",
+    "two Interpreter.close() at once on one interpreter crash: use memchannel.interpreters.close()",
+)
+FAULTS_OF_3_13 = (
+    "sys._current_frames() crashes beside running interpreters: mended by importing memchannel",
+    "an interpreter that ends loses 1.7 MB: pools and reuse=True keep them",
+)
+
 # Numbers of threads, allocators and preloaded libraries change what works, and how well.
 TELLING = (
     "PYTHON",
@@ -72,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what the command line says; the status is 1 if anything does not work."""
     facts: Facts = {
         "python": _python(),
+        "cpython_faults": cpython_faults(sys.version_info[:2]),
         "platform": _platform(),
         "memchannel": _memchannel(),
         "requirements": _requirements(),
@@ -97,6 +110,11 @@ def _python() -> Facts:
         "executable": _without_home(sys.executable),
         "compiler": platform.python_compiler(),
     }
+
+
+def cpython_faults(version: tuple[int, int]) -> list[str]:
+    """Name what CPython itself gets wrong with interpreters, and what to do."""
+    return [*FAULTS, *(FAULTS_OF_3_13 if version < (3, 14) else ())]
 
 
 def _without_home(path: str | None) -> str | None:
@@ -205,7 +223,8 @@ def _print(facts: Facts) -> None:
             ("requires", _listed(facts["requirements"])),
             ("fork", ours["fork"]),
             ("images", _verdict(machine, "private images of extension modules are possible")),
-            *_settings(facts["environment"]),
+            *_labelled("environment", _settings(facts["environment"])),
+            *_labelled("CPython", facts["cpython_faults"]),
         ]
     )
     say()
@@ -226,9 +245,12 @@ def _listed(requirements: dict[str, str | None]) -> str:
     return ", ".join(f"{name} {version or 'MISSING'}" for name, version in requirements.items())
 
 
-def _settings(environment: dict[str, str]) -> list[tuple[str, str]]:
-    lines = [f"{name}={value}" for name, value in environment.items()] or ["nothing set that bears on this"]
-    return list(zip(["environment", *[""] * len(lines)], lines, strict=False))
+def _settings(environment: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in environment.items()] or ["nothing set that bears on this"]
+
+
+def _labelled(label: str, lines: list[str]) -> list[tuple[str, str]]:
+    return list(zip([label, *[""] * len(lines)], lines, strict=False))
 
 
 def _verdict(part: Facts, what: str) -> str:
