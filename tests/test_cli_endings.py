@@ -19,6 +19,7 @@ import pytest
 
 from cli_support import child_environment, files, run_command
 from memchannel.cli import _colours, _signals, main
+from memchannel.cli._doctor import cpython_faults
 
 FUNCTIONS = """
 import pathlib

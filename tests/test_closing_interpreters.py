@@ -17,7 +17,7 @@ import pytest
 import memchannel
 from channel_support import HANG, wait_until
 from interpreter_support import exists, run_program
-from memchannel import Channel, Event, MemChannel, interpreters
+from memchannel import Channel, MemChannel, interpreters
 from memchannel.interpreters import Interpreter, run
 
 NotFoundError = _interpreters.InterpreterNotFoundError
@@ -50,15 +50,19 @@ def test_a_closed_interpreter_is_not_found(use: Callable[[Interpreter], object])
 
 
 def test_what_ends_politely_lends_nothing_while_its_threads_are_waited_for(interp: Interpreter) -> None:
-    ch, outcome, closing = MemChannel(), Channel[str](), Event()
-    ch.recv_nowait()  # associated: what comes later would arrive
+    ch, outcome = MemChannel(), Channel[str]()
+    for channel in (ch, outcome):
+        channel.recv_nowait()  # associated: what comes later would arrive
 
-    def begin(ch: Any, outcome: Any, closing: Any) -> None:
+    def begin(ch: Any, outcome: Any) -> None:
+        import contextlib
         import threading
 
+        import memchannel
+
         def send() -> None:
-            closing.wait()
-            threading.main_thread().join()  # when this interpreter waits for its threads
+            with contextlib.suppress(RuntimeError):  # the interpreter's end has begun
+                memchannel.Event().wait()
             try:
                 ch.send(bytearray(b"too late"))
             except RuntimeError as exc:
@@ -66,10 +70,8 @@ def test_what_ends_politely_lends_nothing_while_its_threads_are_waited_for(inter
 
         threading.Thread(target=send).start()
 
-    run(interp, begin, ch=ch, outcome=outcome, closing=closing).check()
-    outcome.recv_nowait()
+    run(interp, begin, ch=ch, outcome=outcome).check()
     before = memchannel.stats().abandoned
-    threading.Timer(0.1, closing.set).start()
     interpreters.close(interp)
     assert memchannel.stats().abandoned == before
     assert "cannot lend memory" in outcome.recv(timeout=HANG)

@@ -54,14 +54,17 @@ def test_an_interpreter_gives_back_its_descriptors_and_threads(interp: Interpret
 
 # ---- memory that holds memory
 
-LINKS = 30_000
+LINKS = 20_000
 
 CHAIN = f"""
+import threading
 import time
 import memchannel
 from memchannel import MemChannel, interpreters
 there, back = MemChannel(), MemChannel()
 node = '''
+import warnings
+warnings.simplefilter("ignore", ResourceWarning)
 class Node:
     def __init__(self, held):
         self.held, self.memory = held, bytearray(8)
@@ -70,13 +73,14 @@ class Node:
 '''
 exec(node)
 other = interpreters.create(packages=None)
-step = node + "def step(): back.send(Node(there.recv()))"
-interpreters.run(other, step, there=there, back=back).check()
+answer = node + "for _ in range({LINKS} // 2): back.send(Node(there.recv()))"
+thread = threading.Thread(target=interpreters.run, args=(other, answer), kwargs=dict(there=there, back=back))
+thread.start()
 view = None
 for _ in range({LINKS} // 2):
     there.send(Node(view))
-    interpreters.run(other, "step()")
     view = back.recv()
+thread.join()
 assert memchannel.stats().live == {LINKS}
 del view
 end = time.monotonic() + {HANG}
