@@ -310,3 +310,101 @@ def test_dropped_by_the_collector_of_another_interpreter(interp: Interpreter, re
     ).check()
     wait_until(lambda: memchannel.stats().live == 0)
     source.append(1)
+
+
+# ---- moments of the table in docs/lifetime.md
+
+
+MOMENTS = """
+import gc, os, signal, threading, weakref
+import _interpreters
+import memchannel
+from memchannel import Lock, MemChannel, interpreters
+
+def until(condition):
+    end = threading.Event()
+    for _ in range(20_000):
+        if condition(): return
+        end.wait(0.001)
+    raise AssertionError("hangs")
+
+def gone(number):
+    return number not in [one for one, *_ in _interpreters.list_all()]
+
+def outcome_of(call, end):
+    outcome = []
+    def work():
+        try:
+            outcome.append(call())
+        except Exception as exc:
+            outcome.append(type(exc).__name__)
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(memchannel.dump_waits)
+    end()
+    thread.join()
+    return outcome
+
+# An interpreter ends while others wait on its channels, and for its lock.
+channel, other = MemChannel(), interpreters.create(packages=None)
+interpreters.run(other, "end.send(b'x')", end=channel.ends[1]).check()
+receive = channel.ends[0]
+receive.recv().release()
+assert outcome_of(receive.recv, other.close) == ["EndOfChannel"]
+channel, other = MemChannel(maxsize=1), interpreters.create(packages=None)
+interpreters.run(other, "end.recv_nowait()", end=channel.ends[0]).check()
+send = channel.ends[1]
+send.send(b"1")
+assert outcome_of(lambda: send.send(b"2"), other.close) == ["BrokenChannelError"]
+lock, other = Lock(), interpreters.create(packages=None)
+interpreters.run(other, "lock.acquire()", lock=lock).check()
+assert outcome_of(lock.acquire, other.close) == ["AbandonedLockError"]
+
+# The last handle goes in __del__ by a collection, in a weakref callback, in a signal handler.
+class Holder:
+    def __del__(self):
+        handles.clear()
+class Referred:
+    pass
+handles = [interpreters.create(packages=None)]
+number = handles[0].id
+holder = Holder()
+holder.itself = holder
+del holder
+gc.collect()
+until(lambda: gone(number))
+handles = [interpreters.create(packages=None)]
+number = handles[0].id
+referred = Referred()
+reference = weakref.ref(referred, lambda _: handles.clear())
+del referred
+until(lambda: gone(number))
+handles = [interpreters.create(packages=None)]
+number = handles[0].id
+signal.signal(signal.SIGUSR1, lambda *_: handles.clear())
+os.kill(os.getpid(), signal.SIGUSR1)
+until(lambda: gone(number))
+
+# Views go in another interpreter's finalization: in atexit, and in __del__ of what its modules hold.
+owner, reader, channel = interpreters.create(packages=None), interpreters.create(packages=None), MemChannel()
+interpreters.run(owner, "for _ in range(3): channel.send(bytearray(9))", channel=channel).check()
+interpreters.run(reader, '''
+import atexit
+class Holder:
+    def __init__(self):
+        self.view = channel.recv()
+    def __del__(self):
+        self.view.release()
+kept, in_atexit = Holder(), [Holder(), Holder()]
+atexit.register(in_atexit.clear)
+''', channel=channel).check()
+assert memchannel.stats().live == 3
+reader.close()
+assert memchannel.stats().live == 0
+assert memchannel.stats().abandoned == 0
+interpreters.close(owner)
+"""
+
+
+def test_moments_at_which_interpreters_end() -> None:
+    run_script(MOMENTS)

@@ -53,6 +53,21 @@ for _ in range(100):
 done.append(True)
 for thread in threads: thread.join()
 """,
+    "two threads close the same interpreter": """
+import _interpreters, threading
+for _ in range(20):
+    number = _interpreters.create()
+    barrier = threading.Barrier(2)
+    def close(number=number, barrier=barrier):
+        barrier.wait()
+        try:
+            _interpreters.destroy(number)
+        except _interpreters.InterpreterError:
+            pass
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+""",
     "a memoryview from the standard library's queue outlives its interpreter": """
 import _interpqueues, _interpreters
 queue = _interpqueues.create(0, 1, 1) if hasattr(_interpqueues, "create") else None

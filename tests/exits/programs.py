@@ -151,8 +151,14 @@ class Outcome(NamedTuple):
     @property
     def good(self) -> bool:
         """Whether it ended as it should, with nothing but its own traceback."""
-        bad = ("Fatal Python error", "Assertion", "Segmentation", "AddressSanitizer", "terminate called")
-        return self.code == self.expected and not any(word in self.stderr for word in bad)
+        bad = "Fatal Python error", "Assertion", "Segmentation", "AddressSanitizer", "terminate called"
+        lost = "Exception ignored", "Exception in thread"
+        own = 1 if self.expected in (1, -signal.SIGINT) else 0
+        return (
+            self.code == self.expected
+            and not any(words in self.stderr for words in (*bad, *lost))
+            and self.stderr.count("Traceback (most recent call last)") <= own
+        )
 
 
 def program(situation: str, ending: str, control: bool = False) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from exits.programs import ENDINGS, SITUATIONS, program, run
+from exits.programs import ENDINGS, SITUATIONS, Outcome, program, run
 from reports import Run, origin, replacing, table, told, update_report
 
 
@@ -25,12 +25,18 @@ class Failed(NamedTuple):
     failures: int
     statuses: dict[str, int]
     control: int | None
-    """Failures of as many runs of its control; None if it has none."""
+    """Failures of as many runs of its control, 0 if they lack a kind that it has itself; None: no control."""
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{status} in {count}" for status, count in self.statuses.items())
         control = "it has no control" if self.control is None else f"its control: {self.control}"
         return f"{self.program}: {self.failures} failures (status {statuses}), {control}"
+
+
+def excuse(failures: list[Outcome], controls: list[Outcome]) -> int:
+    """Count the failures of the control; 0 if the program failed in a way in which its control did not."""
+    failed = [one.code for one in controls if not one.good]
+    return len(failed) if {one.code for one in failures} <= set(failed) else 0
 
 
 def judge(situation: str, ending: str, repeat: int, verbose: bool) -> Failed | None:
@@ -43,7 +49,7 @@ def judge(situation: str, ending: str, repeat: int, verbose: bool) -> Failed | N
     control = None
     if SITUATIONS[situation].control is not None:
         source = program(situation, ending, control=True)
-        control = sum(not run(source, expected).good for _ in range(repeat))
+        control = excuse(failures, [run(source, expected) for _ in range(repeat)])
     if verbose:
         print(failures[0].stderr[-3000:])
     statuses = Counter("none, it hung" if one.code is None else str(one.code) for one in failures)
