@@ -46,6 +46,7 @@ FAULTS = (
 )
 FAULTS_OF_3_13 = (
     "sys._current_frames() crashes beside running interpreters: mended by importing memchannel",
+    "a memoryview from the standard library's queue crashes once its interpreter has ended: use MemChannel",
     "an interpreter that ends loses 1.7 MB: pools and reuse=True keep them",
 )
 
