@@ -15,6 +15,7 @@ import functools
 import gc
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ import hook
 import numpy
 
 import memchannel
-from memchannel import ArrayChannel, Channel, CrossInterpreterView, MemChannel, _core
+from memchannel import ArrayChannel, Channel, CrossInterpreterView, MemChannel, _core, interpreters
 from memchannel.codecs import array as array_codec
 from memchannel.codecs import columns
 from memchannel.codecs import object as object_codec
@@ -50,6 +51,7 @@ columns.must_be_read = spared(columns.must_be_read)
 object_codec._Pickler.__init__ = spared(object_codec._Pickler.__init__)  # type: ignore[method-assign]
 
 MOST = 5000  # allocations of one step
+HANG = 20.0  # seconds
 
 MEMORY = bytearray(b"memory" * 100)
 RETURNED: list[Any] = []
@@ -195,6 +197,14 @@ def steps() -> dict[str, Step]:
     )
     found["use a view"] = view
     found["release a view"] = view._replace(work=lambda view: view.release(), check=lambda view, result: True)
+    for release in ("eager", "deferred"):
+        found[f"release another interpreter's view, {release}"] = Step(
+            functools.partial(
+                lent_by_another, interpreters.create(packages=None), MemChannel(release=release)
+            ),
+            lambda view: view.release(),
+            lambda view, result: comes_home(),
+        )
     found["copy"] = Step(
         lambda: queue(ArrayChannel, OBJECTS["array"][1]),
         lambda channel: channel.recv(timeout=0, copy=True),
@@ -224,6 +234,20 @@ def steps() -> dict[str, Step]:
         lambda channel, result: True,
     )
     return found
+
+
+def lent_by_another(other: interpreters.Interpreter, channel: Any) -> Any:
+    """Receive what another interpreter lends."""
+    interpreters.run(other, f"channel.send(bytearray({bytes(MEMORY)!r}))", channel=channel).check()
+    return channel.recv(timeout=0)
+
+
+def comes_home() -> bool:
+    """Whether nothing is lent soon."""
+    deadline = time.monotonic() + HANG
+    while memchannel.stats().live and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return memchannel.stats().live == 0
 
 
 def over(end: Callable[[Any], Any]) -> Any:
