@@ -41,6 +41,7 @@ from memchannel._making import (
     set_up,
 )
 from memchannel._spans import traced_run
+from memchannel._stopping import stop_running
 from memchannel.run import RunResult, call_soon, interpreter_id, is_busy, run
 
 if TYPE_CHECKING:
@@ -185,6 +186,9 @@ def _close_all() -> None:
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
+    if _is_main_interpreter():  # also in those that others made: interpreters of ours, for instance
+        listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
+        stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
     for number in sorted(numbers_made):
         # Others are closing it, or have.
         with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):

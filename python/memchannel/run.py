@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, overload
 from memchannel import _core
 from memchannel._remote import Outcome, Request
 from memchannel._spans import traced_run
+from memchannel._stopping import hold_up_daemons
 from memchannel.codecs import object as object_codec
 from memchannel.codecs.functions import describe, source_lines, unpicklable_part
 from memchannel.exceptions import ExceptionSnapshot, restore
@@ -93,6 +94,8 @@ def execute(number: int, source: str) -> None:
         raise
     except _interpreters.InterpreterError as exc:
         raise RuntimeError(f"interpreter {number} cannot run this now: {exc}") from exc
+    finally:
+        hold_up_daemons()
     if failure is not None:
         raise RuntimeError(f"interpreter {number}: {getattr(failure, 'errdisplay', failure.formatted)}")
 

@@ -250,6 +250,19 @@ bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept
     return true;
 }
 
+bool OwnerTable::keep(Owner& owner, const std::function<void()>& what) noexcept {
+    if (owner.table_ != this) return false;
+    Lock lock(mutex_);
+    if (!switchable(owner)) return false;
+    ++owner.in_flight_;
+    lock.unlock();
+    what();
+    lock.lock();
+    --owner.in_flight_;
+    drained_.notify_all();
+    return true;
+}
+
 void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (!lease.abandoned_) {

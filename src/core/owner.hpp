@@ -33,6 +33,12 @@ class Owner {
     // From here on the interpreter takes no lock any more: nobody would give it back.
     void stop_taking() noexcept { takes_.store(false, std::memory_order_release); }
     bool takes() const noexcept { return takes_.load(std::memory_order_acquire); }
+    // What runs in it is to stop, as the process ends.
+    void stop(bool yes) noexcept { stops_.store(yes); }
+    bool stops() const noexcept { return stops_.load(); }
+    // Telling one of its threads so takes a while: true if none is being told yet.
+    bool begin_to_tell() noexcept { return !telling_.exchange(true); }
+    void told() noexcept { telling_.store(false); }
 
    private:
     friend class OwnerTable;
@@ -42,6 +48,8 @@ class Owner {
     void* const runtime_;  // the host's own pointer to the interpreter; valid until the state is dead
     const OwnerTable* const table_;  // a forked child has a new table: this owner is none of its own
     std::atomic<bool> takes_{true};
+    std::atomic<bool> stops_{false};
+    std::atomic<bool> telling_{false};
     // All below: the table's mutex.
     State state_ = State::open;
     bool lends_ = true;      // false: it is being closed, and waits for nothing more
@@ -95,6 +103,9 @@ class OwnerTable {
     // Runs `what` attached to the owner, which does not end meanwhile; false: it is ending, or cannot be
     // entered.
     bool visit(Owner& owner, const std::function<void()>& what) noexcept;
+
+    // Runs `what` without entering the owner, which does not end meanwhile; false: it is ending.
+    bool keep(Owner& owner, const std::function<void()>& what) noexcept;
 
     // The interpreter's exit begins: as early as that can be told.
     void begin_end(Owner& owner) noexcept;

@@ -14,6 +14,13 @@ PyCFunction as_function(Function function) noexcept {
     return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
 
+// Throws PythonError.
+inline std::int64_t interpreter_number(PyObject* interpreter) {
+    const long long number = PyLong_AsLongLong(interpreter);
+    if (number == -1 && PyErr_Occurred()) throw PythonError();
+    return number;
+}
+
 template <std::size_t Count>
 class Arguments {
    public:

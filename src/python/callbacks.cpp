@@ -59,8 +59,7 @@ PyObject* call_soon(PyObject* module, PyObject* const* values, Py_ssize_t given)
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_call_soon", {"interpreter", "call"}, 2, 2, values, given, nullptr);
-        const long long id = PyLong_AsLongLong(arguments[0]);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(arguments[0]);
         // Deferred: dropping what the call brought along must not stall the interpreter that made it.
         registry().callbacks.push(id, encode_task(state, arguments[1], {0, true}, 0));
         registry().waiters.nudge(id);

@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "arguments.hpp"
 #include "core/registry.hpp"
-#include "errors.hpp"
 
 namespace memchannel {
 
@@ -78,11 +78,11 @@ PyType_Spec spec = {
 
 PyObject* end_with_references(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         if (!registry().owners.end_with_references(id)) {
             PyErr_Format(PyExc_RuntimeError,
-                         "interpreter %lld was closed by others, or has not imported memchannel", id);
+                         "interpreter %lld was closed by others, or has not imported memchannel",
+                         static_cast<long long>(id));
             return nullptr;
         }
         Py_RETURN_NONE;

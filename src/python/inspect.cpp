@@ -21,8 +21,7 @@ PyObject* stats(PyObject*, PyObject*) {
 
 PyObject* lent_by(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         const LentOut out = registry().owners.lent_by(id);
         Ref by_channel = Ref::steal(PyList_New(0));
         if (!by_channel) return nullptr;
@@ -48,8 +47,7 @@ PyObject* without_drops(PyObject*, PyObject* function) {
 
 PyObject* is_ending(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         return PyBool_FromLong(registry().owners.is_ending(id));
     });
 }
@@ -57,27 +55,25 @@ PyObject* is_ending(PyObject*, PyObject* interpreter) {
 PyObject* closing(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_closing", {"interpreter", "function"}, 2, 2, values, given, nullptr);
-        const long long id = PyLong_AsLongLong(arguments[0]);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(arguments[0]);
         const OwnerTable::Closing one(registry().owners, id);
         if (one.is_first()) return PyObject_CallNoArgs(arguments[1]);
-        PyErr_Format(PyExc_RuntimeError, "interpreter %lld is being made or closed by another thread", id);
+        PyErr_Format(PyExc_RuntimeError, "interpreter %lld is being made or closed by another thread",
+                     static_cast<long long>(id));
         return nullptr;
     });
 }
 
 PyObject* stop_lending(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         return PyBool_FromLong(registry().owners.stop_lending(id));
     });
 }
 
 PyObject* resume_lending(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         registry().owners.resume_lending(id);
         Py_RETURN_NONE;
     });
@@ -87,8 +83,7 @@ PyObject* await_returned(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         const Arguments<2> arguments("_await_returned", {"interpreter", "timeout"}, 2, 2, values, given,
                                      nullptr);
-        const long long id = PyLong_AsLongLong(arguments[0]);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(arguments[0]);
         Deadline deadline = Deadline::never();
         bool nowait;
         if (!parse_timeout(arguments[1], deadline, nowait)) return nullptr;

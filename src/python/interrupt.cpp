@@ -1,11 +1,14 @@
 #include "interrupt.hpp"
 
+#include <dlfcn.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
+
+#include "arguments.hpp"
 #include "core/registry.hpp"
-#include "errors.hpp"
 
 namespace memchannel {
 
@@ -43,6 +46,28 @@ Reached reach(std::uint64_t token, bool again) noexcept {
     Reached reached = Reached::no;
     if (owner) registry().owners.visit(*owner, [&] { reached = interrupt_here(token, again); });
     return reached;
+}
+
+// What Py_AddPendingCall calls for the main interpreter (Python/ceval_gil.c); it needs no GIL. The call is
+// made by whichever thread of the interpreter looks first. Looked up at run time, because CPython promises
+// nothing: without it waits end, and the rest is not stopped.
+using AddPendingCall = int (*)(PyInterpreterState*, int (*)(void*), void*, int);
+const auto add_pending_call = reinterpret_cast<AddPendingCall>(dlsym(RTLD_DEFAULT, "_PyEval_AddPendingCall"));
+
+std::atomic<unsigned long> stopper{0};  // the thread that stops others, and looks into their interpreters
+
+int raise_exit(void* argument) {
+    Owner& owner = *static_cast<Owner*>(argument);
+    owner.told();
+    if (!owner.stops() || PyThread_get_thread_ident() == stopper) return 0;
+    PyErr_SetNone(PyExc_SystemExit);
+    return -1;
+}
+
+void tell_to_stop(Owner& owner) noexcept {
+    if (!add_pending_call || !owner.begin_to_tell()) return;
+    if (add_pending_call(static_cast<PyInterpreterState*>(owner.runtime()), raise_exit, &owner, 0) != 0)
+        owner.told();  // the queue is full
 }
 
 }  // namespace
@@ -86,6 +111,26 @@ PyObject* interrupt(PyObject*, PyObject* token) {
     });
 }
 
+PyObject* stop(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        Owner* const owner = registry().owners.find(interpreter_number(interpreter));
+        if (!owner) Py_RETURN_NONE;
+        registry().waiters.end(owner->id());
+        stopper = PyThread_get_thread_ident();
+        owner->stop(true);
+        registry().owners.keep(*owner, [&] { tell_to_stop(*owner); });
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* stop_no_more(PyObject*, PyObject* interpreter) {
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        Owner* const owner = registry().owners.find(interpreter_number(interpreter));
+        if (owner) owner->stop(false);
+        Py_RETURN_NONE;
+    });
+}
+
 PyObject* await_idle(PyObject*, PyObject*) {
     bool idle;
     {
@@ -97,8 +142,7 @@ PyObject* await_idle(PyObject*, PyObject*) {
 
 PyObject* collect_garbage(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const long long id = PyLong_AsLongLong(interpreter);
-        if (id == -1 && PyErr_Occurred()) return nullptr;
+        const OwnerId id = interpreter_number(interpreter);
         Owner* const owner = registry().owners.find(id);
         const bool entered = owner && registry().owners.visit(*owner, [] {
             // Not PyGC_Collect, which does nothing where the collector is disabled.

@@ -13,6 +13,12 @@ PyObject* disarm_interrupt(PyObject* module, PyObject* token);
 // _interrupt(token) -> bool: raises KeyboardInterrupt in the armed thread; False: it is not armed any more.
 PyObject* interrupt(PyObject* module, PyObject* token);
 
+// _stop(interpreter): lets its present and future waits end, and SystemExit be raised in the next thread that
+// runs Python code there, but for the calling one; to be called again for others. At the end of the process.
+PyObject* stop(PyObject* module, PyObject* interpreter);
+// _stop_no_more(interpreter): what was not raised by now never is.
+PyObject* stop_no_more(PyObject* module, PyObject* interpreter);
+
 // Drops an interrupt that is on its way to this thread.
 void drop_interrupt() noexcept;
 

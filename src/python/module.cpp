@@ -99,6 +99,8 @@ PyMethodDef methods[] = {
     {"_closing", as_function(closing), METH_FASTCALL, nullptr},
     {"_stop_lending", stop_lending, METH_O, nullptr},
     {"_resume_lending", resume_lending, METH_O, nullptr},
+    {"_stop", stop, METH_O, nullptr},
+    {"_stop_no_more", stop_no_more, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},

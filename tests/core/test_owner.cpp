@@ -650,6 +650,21 @@ TEST(visits_happen_attached_to_the_owner) {
     CHECK_EQ(seen, no_owner);
 }
 
+TEST(an_interpreter_that_is_kept_ends_afterwards) {
+    fake::Interpreter& owner = host().create();
+    std::thread ending;
+    const bool kept = owners().keep(*owner.owner, [&] {
+        CHECK_EQ(host().current(), no_owner);
+        ending = std::thread([&] { host().end(owner); });
+        while (owners().keep(*owner.owner, [] {})) std::this_thread::yield();  // its end has begun
+        CHECK(!owner.ended);
+    });
+    CHECK(kept);
+    ending.join();
+    CHECK(owner.ended);
+    CHECK(!owners().keep(*owner.owner, [] { FAIL("it has ended"); }));
+}
+
 // The last test: no switching happens in the process afterwards.
 TEST(the_main_interpreters_end_stops_all_switching) {
     fake::Interpreter& main = host().create();

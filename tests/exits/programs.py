@@ -1,4 +1,4 @@
-"""Ten situations that a process may be in times six ways to end it; and, for each, the same without
+"""Eleven situations that a process may be in times six ways to end it; and, for each, the same without
 memchannel where there is such a thing: what fails there too is CPython's own."""
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ kept = Holder()
         "threading.Thread(**work, daemon=True).start()\n"
         "until(lambda: ch.statistics().waiting_receivers)\n",
         _BARE + "threading.Thread(target=_interpreters.exec, args=(number, 'import time; time.sleep(20)'), "
+        "daemon=True).start()\ntime.sleep(0.2)\n",
+    ),
+    "a daemon thread computes in an interpreter": Situation(
+        "other = interpreters.create(packages=None)\n"
+        "work = {'target': interpreters.run, 'args': (other, 'ch.send(b\"\")\\nwhile True: pass')}\n"
+        "threading.Thread(**work, kwargs={'ch': ch}, daemon=True).start()\n"
+        "ch.recv().release()\n",
+        _BARE + "threading.Thread(target=_interpreters.exec, args=(number, 'while True: pass'), "
         "daemon=True).start()\ntime.sleep(0.2)\n",
     ),
     "a daemon thread lends and gives back": Situation(

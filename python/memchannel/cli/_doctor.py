@@ -40,7 +40,7 @@ GREETING = b"greeting"
 # Shown without memchannel by tests/exits/cpython.py; docs/lifetime.md says on which builds.
 FAULTS = (
     "fork beside another interpreter crashes the child: mended where 'fork' says so",
-    "exit while a daemon thread runs code in an interpreter may crash: end such threads first",
+    "exit while a daemon thread runs code in an interpreter may crash: it is stopped, if that is possible",
     "the standard library's list of interpreters crashes beside ends of some: use memchannel.interpreters",
     "two Interpreter.close() at once on one interpreter crash: use memchannel.interpreters.close()",
 )

@@ -1,0 +1,147 @@
+"""The process ends while daemon threads run code in other interpreters: that is stopped, without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from memchannel import _core, interpreters
+
+_START = """
+import memchannel, os, sys, threading, time
+from memchannel import interpreters
+other = interpreters.create(packages=None, allow_daemon_threads=True)
+ch = memchannel.Channel()
+def daemon(function, *args, **kwargs):
+    threading.Thread(target=function, args=args, kwargs=kwargs, daemon=True).start()
+    assert ch.recv(60) == "running"
+"""
+
+PROGRAMS = {
+    "computes": """
+daemon(interpreters.run, other, "ch.send('running')\\nwhile True: pass", ch=ch)
+""",
+    "computes in many": """
+for one in [other, *(interpreters.create(packages=None) for _ in range(4))]:
+    daemon(interpreters.run, one, "ch.send('running')\\nwhile True: pass", ch=ch)
+""",
+    "comes back for more": """
+def work():
+    while True:
+        interpreters.run(other, "ch.send('running')\\nfor _ in range(10_000): pass", ch=ch).check()
+daemon(work)
+""",
+    "is parked": """
+daemon(interpreters.run, other, "ch.send('running'); sync.recv()", ch=ch, sync=memchannel.MemChannel())
+""",
+    "waits in a loop that nothing else ends": '''
+source = """ch.send('running')
+while True:
+    try:
+        sync.recv()
+    except Exception:
+        pass
+"""
+daemon(interpreters.run, other, source, ch=ch, sync=memchannel.MemChannel())
+''',
+    "takes it for another error once": '''
+source = """ch.send('running')
+for _ in range(3):
+    try:
+        while True: pass
+    except BaseException:
+        pass
+"""
+daemon(interpreters.run, other, source, ch=ch)
+''',
+    "is one of the interpreter's own": '''
+source = """
+import threading
+def work():
+    ch.send('running')
+    while True: pass
+threading.Thread(target=work, daemon=True).start()
+"""
+interpreters.run(other, source, ch=ch).check()
+ch.recv(60)
+''',
+    "was started by _thread": '''
+source = """
+import _thread
+def work():
+    ch.send('running')
+    while True: pass
+_thread.start_new_thread(work, ())
+"""
+interpreters.run(other, source, ch=ch).check()
+ch.recv(60)
+''',
+    "runs in an interpreter that another one made": '''
+inner = """ch.send('running')
+while True: pass
+"""
+source = """
+from memchannel import interpreters
+made = interpreters.create(packages=None)
+interpreters.run(made, inner, ch=ch)
+"""
+daemon(interpreters.run, other, source, ch=ch, inner=inner)
+''',
+}
+
+
+def ended(program: str) -> tuple[int, str, str]:
+    """Run a program that sleeps a little and ends: exit status, output, error output."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", _START + program + "raise SystemExit(3)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+def test_what_a_daemon_thread_runs_is_stopped(what: str) -> None:
+    assert ended(PROGRAMS[what]) == (3, "", "")
+
+
+def test_what_is_stopped_cleans_up() -> None:
+    program = '''
+source = """
+try:
+    ch.send('running')
+    while True: pass
+finally:
+    print("cleaned up", flush=True)
+"""
+daemon(interpreters.run, other, source, ch=ch)
+'''
+    assert ended(program) == (3, "cleaned up\n", "")
+
+
+def test_the_daemon_thread_does_not_come_back() -> None:
+    program = """
+def work():
+    interpreters.run(other, "ch.send('running')\\nwhile True: pass", ch=ch)
+    print("came back", flush=True)
+daemon(work)
+"""
+    assert ended(program) == (3, "", "")
+
+
+def test_what_was_not_raised_never_is() -> None:
+    one = interpreters.create(packages=None)
+    interpreters.run(one, "import memchannel").check()
+    _core._stop(one.id)
+    _core._stop_no_more(one.id)
+    assert interpreters.run(one, lambda: sum(range(1000))).check().value == 499500
+    interpreters.close(one)
+
+
+def test_interpreters_without_memchannel_are_left_alone() -> None:
+    _core._stop(10**6)
+    _core._stop_no_more(10**6)
