@@ -145,6 +145,7 @@ def _work(requests: int) -> tuple[Request | None, Outcome]:
             value = _perform(request)
         completed = True
     except BaseException as exc:
+        _core._mask_stops(True)  # the process may be ending: no more of it
         exception = snapshot(exc)
     elapsed = time.perf_counter() - started
     return request, Outcome(completed, value, exception, *streams.texts(), elapsed)
@@ -182,6 +183,9 @@ def _packed(request: Request | None, outcome: Outcome) -> tuple[bytes, list[Any]
 
 def serve(requests: int, answers: int, interruptible: bool) -> None:
     """Carry out the request that is in one channel, and answer through the other; its id names the work."""
-    request, outcome = _work_armed(requests, answers) if interruptible else _work(requests)
-    _core.SendChannel(answers).send(_packed(request, outcome))
+    try:
+        request, outcome = _work_armed(requests, answers) if interruptible else _work(requests)
+        _core.SendChannel(answers).send(_packed(request, outcome))
+    finally:
+        _core._mask_stops(False)
     _core._run_callbacks()

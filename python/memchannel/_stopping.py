@@ -19,6 +19,9 @@ __all__ = ["hold_up_daemons", "stop_running"]
 LIMIT = 1.0
 """Seconds after which the process ends all the same: C calls and others' waits, `time.sleep`, go on."""
 
+AGAIN = 0.25
+"""Seconds after which it is raised once more, so that most of what cleans up is left in peace."""
+
 _has_begun = threading.Event()
 
 
@@ -34,14 +37,17 @@ def _runs(number: int) -> bool:
 def stop_running(numbers: Collection[int]) -> None:
     """Raise SystemExit in what runs in these interpreters, again if need be, and wait for its end."""
     _has_begun.set()
-    end = time.monotonic() + LIMIT
-    left, pause = list(numbers), 0.0001
+    begin = time.monotonic()
+    left, pause, times = list(numbers), 0.0001, 0
     try:
         while left := [number for number in left if _runs(number)]:
-            for number in left:
-                _core._stop(number)
-            if time.monotonic() > end:
+            passed = time.monotonic() - begin
+            if passed > LIMIT:
                 break
+            if passed >= times * AGAIN:
+                times += 1
+                for number in left:
+                    _core._stop(number)
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
     finally:

@@ -55,11 +55,12 @@ using AddPendingCall = int (*)(PyInterpreterState*, int (*)(void*), void*, int);
 const auto add_pending_call = reinterpret_cast<AddPendingCall>(dlsym(RTLD_DEFAULT, "_PyEval_AddPendingCall"));
 
 std::atomic<unsigned long> stopper{0};  // the thread that stops others, and looks into their interpreters
+thread_local bool stops_masked = false;
 
 int raise_exit(void* argument) {
     Owner& owner = *static_cast<Owner*>(argument);
     owner.told();
-    if (!owner.stops() || PyThread_get_thread_ident() == stopper) return 0;
+    if (!owner.stops() || stops_masked || PyThread_get_thread_ident() == stopper) return 0;
     PyErr_SetNone(PyExc_SystemExit);
     return -1;
 }
@@ -129,6 +130,11 @@ PyObject* stop_no_more(PyObject*, PyObject* interpreter) {
         if (owner) owner->stop(false);
         Py_RETURN_NONE;
     });
+}
+
+PyObject* mask_stops(PyObject*, PyObject* yes) {
+    stops_masked = yes == Py_True;
+    Py_RETURN_NONE;
 }
 
 PyObject* await_idle(PyObject*, PyObject*) {

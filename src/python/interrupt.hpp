@@ -18,6 +18,8 @@ PyObject* interrupt(PyObject* module, PyObject* token);
 PyObject* stop(PyObject* module, PyObject* interpreter);
 // _stop_no_more(interpreter): what was not raised by now never is.
 PyObject* stop_no_more(PyObject* module, PyObject* interpreter);
+// _mask_stops(yes): nothing is raised in this thread, which is about to leave.
+PyObject* mask_stops(PyObject* module, PyObject* yes);
 
 // Drops an interrupt that is on its way to this thread.
 void drop_interrupt() noexcept;

@@ -101,6 +101,7 @@ PyMethodDef methods[] = {
     {"_resume_lending", resume_lending, METH_O, nullptr},
     {"_stop", stop, METH_O, nullptr},
     {"_stop_no_more", stop_no_more, METH_O, nullptr},
+    {"_mask_stops", mask_stops, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
