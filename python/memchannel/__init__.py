@@ -50,6 +50,7 @@ from memchannel.sharing import register
 if _TYPE_CHECKING:
     from memchannel import images as images
     from memchannel import interpreters as interpreters
+    from memchannel import statistics as statistics
     from memchannel import testing as testing
     from memchannel._trace import trace
     from memchannel.arrayview import ArrayView
@@ -105,7 +106,7 @@ _LAZY = {
     "stats": "memchannel.statistics",
     "trace": "memchannel._trace",
 }
-_LAZY_MODULES = ("images", "interpreters", "testing")  # not for "from memchannel import *"
+_LAZY_MODULES = ("images", "interpreters", "statistics", "testing")  # not for "from memchannel import *"
 
 
 def __getattr__(name: str) -> object:
