@@ -43,6 +43,8 @@ def page(runs: list[Run]) -> str:
         ),
     ]
     failures = [(one["python"], failure) for one in runs for failure in one["failures"]]
+    programs = sum(one["programs"] for one in runs)
+    lines += ["", f"In all {programs:,} programs, of which {len(failures)} failed."]
     if failures:
         lines += ["", "Failures:", ""]
         lines += [f"- {python}, seed {one['seed']}: {one['why']}" for python, one in failures]
