@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import _interpreters
 import textwrap
 from typing import Any
 
 import channel_support
+from memchannel import _core
 from memchannel.interpreters import Interpreter, run
 
 
 def exists(number: int) -> bool:
     """Whether an interpreter has not ended yet."""
-    return number in [one for one, _ in _interpreters.list_all()]
+    return _core._interpreter_exists(number)
 
 
 def value_of(interpreter: Interpreter, expression: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _interpreters
 import contextlib
 import gc
 import pickle
@@ -15,6 +14,7 @@ import pytest
 
 import memchannel
 from channel_support import Neighbour, RemoteFailure, Task, neighbours, run_script, wait_until, waiting
+from interpreter_support import exists
 from memchannel import (
     BrokenChannelError,
     Channel,
@@ -34,7 +34,7 @@ def guest() -> Iterator[Neighbour]:
     gc.collect()
     made = Neighbour()
     yield made
-    if made.id in [number for number, *_ in _interpreters.list_all()]:
+    if exists(made.id):
         made.destroy()
 
 

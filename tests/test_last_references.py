@@ -17,6 +17,7 @@ import memchannel
 from channel_support import wait_until
 from interpreter_support import exists, large_array, run_program
 from memchannel import _core, _making, interpreters
+from memchannel._listing import interpreter_numbers
 from memchannel.interpreters import Interpreter, run
 
 
@@ -78,7 +79,7 @@ def test_one_that_is_ending_is_not_listed() -> None:
         with pytest.raises(_interpreters.InterpreterNotFoundError, match=f"interpreter {number} is ending"):
             interpreters._by_number(number)
         os.write(go_on, b"x")
-        wait_until(lambda: number not in {one for one, _ in _interpreters.list_all()})
+        wait_until(lambda: not exists(number))
 
 
 def test_the_last_handle_goes_in_another_thread() -> None:
@@ -198,6 +199,40 @@ def test_listing_while_interpreters_end() -> None:
         done.append(True)
         for thread in threads:
             thread.join()
+
+
+def test_listing_while_interpreters_are_closed() -> None:
+    over = threading.Event()
+    others: list[int] = []
+
+    def list_them() -> None:
+        while not over.is_set():
+            others.append(len(interpreters.list_all()))
+
+    threads = [threading.Thread(target=list_them) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            made = interpreters.create(packages=None)
+            interpreters.close(made)
+            assert not exists(made.id)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert len(others) > 30
+
+
+def test_numbers_of_interpreters_are_those_that_cpython_lists(interp: Interpreter) -> None:
+    assert _core._next_interpreter_number() is not None, "this build of CPython is not known"
+    assert interpreter_numbers() == sorted(number for number, *_ in _interpreters.list_all())
+    made = _interpreters.create()
+    assert {interp.id, made} <= set(interpreter_numbers())
+    assert made < _core._next_interpreter_number() <= made + 100
+    _interpreters.destroy(made)
+    assert made not in interpreter_numbers()
+    assert not _core._interpreter_exists(made)
 
 
 def test_an_interpreter_that_nobody_holds_ends() -> None:

@@ -11,6 +11,7 @@ import os
 import warnings
 
 from memchannel import _core
+from memchannel._listing import interpreter_numbers
 
 __all__ = ["warn_of_fork"]
 
@@ -18,7 +19,7 @@ __all__ = ["warn_of_fork"]
 def warn_of_fork() -> None:
     """Warn of a fork whose child will crash, naming the interpreters that it will crash of."""
     main = _interpreters.get_main()[0]
-    others = [number for number, _ in _interpreters.list_all() if number != main]
+    others = [number for number in interpreter_numbers() if number != main]
     if not others:
         return
     plural = "interpreter" if len(others) == 1 else "interpreters"

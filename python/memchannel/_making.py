@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from memchannel import _core, images
 from memchannel._interrupts import _is_main_interpreter, interrupts_deferred
+from memchannel._listing import interpreter_numbers
 from memchannel._setup import Settings, current_settings
 from memchannel._spans import traced_run
 
@@ -130,7 +131,7 @@ def _new(allow_daemon_threads: bool) -> int:
         reason = exc.__cause__ or exc.__context__ or exc
         no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
         kind = MemoryError if no_memory else RuntimeError
-        there = len(_interpreters.list_all())
+        there = len(interpreter_numbers())
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
     numbers_made.add(number)
     if allow_daemon_threads:

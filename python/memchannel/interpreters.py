@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from memchannel import _core
 from memchannel._interrupts import _is_main_interpreter, interrupts_deferred
 from memchannel._leftover import leftover_threads
+from memchannel._listing import interpreter_numbers
 from memchannel._making import (
     Interpreter,
     drop_holds,
@@ -187,8 +188,7 @@ def _close_all() -> None:
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
     if _is_main_interpreter():  # also in those that others made: interpreters of ours, for instance
-        listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
-        stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
+        stop_running(set(interpreter_numbers()) - {_interpreters.get_current()[0]})
     for number in sorted(numbers_made):
         # Others are closing it, or have.
         with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
@@ -235,7 +235,7 @@ def _execute(interpreter: Interpreter, source: str) -> None:
 
 def _numbers() -> Iterator[int]:
     parked = _parked_ids()
-    for number, _ in _interpreters.list_all(require_ready=True):
+    for number in interpreter_numbers():
         if number not in parked:
             yield number
 
@@ -277,7 +277,7 @@ def _list_now() -> list[Interpreter]:
     for number in _numbers():
         try:
             found.append(_open(number))
-        except _interpreters.InterpreterNotFoundError:  # it has ended, or is about to
+        except _interpreters.InterpreterError:  # it has ended, or is about to; or is being made
             continue
     return found
 
@@ -443,12 +443,12 @@ def _end_lingering() -> None:
 def _collect_for(number: int) -> None:
     """Collect garbage where views of this interpreter's memory may be in it, until none is out."""
     gc.collect()
-    for other, _ in _interpreters.list_all(require_ready=True):
+    for other in interpreter_numbers():
         if not _core._lent_by(number)[0]:
             return
         try:
             busy = _interpreters.is_running(other)
-        except _interpreters.InterpreterNotFoundError:
+        except _interpreters.InterpreterError:  # ended meanwhile, or being made
             continue
         if not busy:
             _core._collect_garbage(other)

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import pytest
 
 from memchannel import _core
+from memchannel._listing import interpreter_numbers
 from memchannel.statistics import Statistics, stats
 
 __all__ = ["COUNTED", "LeakError", "assert_no_leaks", "growth"]
@@ -73,7 +74,7 @@ _COUNTERS: dict[str, Callable[[], int]] = {
     "channels": _of_the_core(lambda now: now.channels),
     "parked calls": _of_the_core(lambda now: now.waiting),
     "shared buffers": _of_the_core(lambda now: now.shared_buffers),
-    "interpreters": lambda: len(_interpreters.list_all()),
+    "interpreters": lambda: len(interpreter_numbers()),
     "threads": lambda: len(os.listdir("/proc/self/task")),
     "descriptors": lambda: len(os.listdir("/proc/self/fd")),
     "mappings": lambda: _lines("/proc/self/maps"),
@@ -104,7 +105,7 @@ def _tracing(wanted: bool) -> Iterator[None]:
 def _collect() -> None:
     """Collect garbage, in other interpreters that run nothing as well."""
     gc.collect()
-    for number, _ in _interpreters.list_all(require_ready=True):
+    for number in interpreter_numbers():
         with contextlib.suppress(_interpreters.InterpreterError):  # ended meanwhile
             if not _interpreters.is_running(number):
                 _core._collect_garbage(number)

@@ -13,6 +13,7 @@
 #include "fork.hpp"
 #include "hold_type.hpp"
 #include "inspect.hpp"
+#include "interpreter_list.hpp"
 #include "interrupt.hpp"
 #include "lease_buffer.hpp"
 #include "lendings.hpp"
@@ -102,6 +103,8 @@ PyMethodDef methods[] = {
     {"_stop", stop, METH_O, nullptr},
     {"_stop_no_more", stop_no_more, METH_O, nullptr},
     {"_mask_stops", mask_stops, METH_O, nullptr},
+    {"_next_interpreter_number", next_interpreter_number, METH_NOARGS, nullptr},
+    {"_interpreter_exists", interpreter_exists, METH_O, nullptr},
     {"_await_returned", as_function(await_returned), METH_FASTCALL, nullptr},
     {"_waits", waits, METH_NOARGS, nullptr},
     {"_channels", all_channels, METH_NOARGS, nullptr},
