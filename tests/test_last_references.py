@@ -178,16 +178,29 @@ def test_references_are_not_counted_on_what_was_closed() -> None:
             _core._end_with_references(number)
 
 
-def test_listing_while_interpreters_end() -> None:
-    def listing() -> None:
-        while not done:
-            interpreters.list_all()
+@contextlib.contextmanager
+def others_list_them() -> Iterator[list[int]]:
+    """Let two threads list the interpreters all the time; how many there were each time."""
+    over = threading.Event()
+    counts: list[int] = []
 
-    done: list[bool] = []
-    threads = [threading.Thread(target=listing) for _ in range(2)]
+    def list_them() -> None:
+        while not over.is_set():
+            counts.append(len(interpreters.list_all()))
+
+    threads = [threading.Thread(target=list_them) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
+        yield counts
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_listing_while_interpreters_end() -> None:
+    with others_list_them():
         for _ in range(10):
             made = interpreters.create(packages=None)
             number = made.id
@@ -195,33 +208,15 @@ def test_listing_while_interpreters_end() -> None:
             del view, made
             channel.recv().release()
             wait_until(lambda number=number: not exists(number))
-    finally:
-        done.append(True)
-        for thread in threads:
-            thread.join()
 
 
 def test_listing_while_interpreters_are_closed() -> None:
-    over = threading.Event()
-    others: list[int] = []
-
-    def list_them() -> None:
-        while not over.is_set():
-            others.append(len(interpreters.list_all()))
-
-    threads = [threading.Thread(target=list_them) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with others_list_them() as counts:
         for _ in range(30):
             made = interpreters.create(packages=None)
             interpreters.close(made)
             assert not exists(made.id)
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert len(others) > 30
+    assert len(counts) > 30
 
 
 def test_numbers_of_interpreters_are_those_that_cpython_lists(interp: Interpreter) -> None:

@@ -10,7 +10,7 @@ import pytest
 from memchannel import _core, interpreters
 
 _START = """
-import memchannel, os, sys, threading, time
+import memchannel, threading
 from memchannel import interpreters
 other = interpreters.create(packages=None, allow_daemon_threads=True)
 ch = memchannel.Channel()
@@ -93,7 +93,7 @@ daemon(interpreters.run, other, source, ch=ch, inner=inner)
 
 
 def ended(program: str) -> tuple[int, str, str]:
-    """Run a program that sleeps a little and ends: exit status, output, error output."""
+    """Run a program whose main thread ends then: exit status, output, error output."""
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", _START + program + "raise SystemExit(3)"],
         capture_output=True,
