@@ -18,13 +18,12 @@ def interrupts_deferred() -> Iterator[None]:
     CPython runs signal handlers between any two instructions of the main thread of the main interpreter
     (Python/ceval_gil.c, _Py_HandlePending), so KeyboardInterrupt may take away what a call has just returned.
     """
-    if threading.current_thread() is not threading.main_thread() or not _is_main_interpreter():
-        yield
-        return
-    import signal
+    handler = None
+    if threading.current_thread() is threading.main_thread() and _is_main_interpreter():
+        import signal  # late: new interpreters do without it
 
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # whoever is interrupted does without Python
+        handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # nobody is interrupted here, or somebody who does without Python
         yield
         return
     came: list[tuple[Any, ...]] = []
