@@ -67,6 +67,46 @@ threading.Thread(target=work, daemon=True).start()
 interpreters.run(other, source, ch=ch).check()
 ch.recv(60)
 ''',
+    "is many of the interpreter's own": '''
+source = """
+import threading
+def work():
+    ch.send('running')
+    while True: pass
+for _ in range(12):
+    threading.Thread(target=work, daemon=True).start()
+"""
+interpreters.run(other, source, ch=ch).check()
+for _ in range(12):
+    ch.recv(60)
+''',
+    "comes and goes": """
+def work():
+    ch.send('running')
+    while True:
+        time.sleep(0.0003)
+        interpreters.run(other, "for _ in range(3000): pass").check()
+daemon(work)
+""",
+    "makes interpreters": """
+def work():
+    ch.send('running')
+    while True:
+        interpreters.create(packages=None)
+daemon(work)
+time.sleep(0.05)
+""",
+    "makes and closes interpreters": """
+def work():
+    ch.send('running')
+    while True:
+        interpreters.close(interpreters.create(packages=None))
+daemon(work)
+time.sleep(0.05)
+""",
+    "runs with thread=True": """
+daemon(interpreters.run, other, "ch.send('running')\\nwhile True: pass", ch=ch, thread=True)
+""",
     "was started by _thread": '''
 source = """
 import _thread
@@ -92,10 +132,10 @@ daemon(interpreters.run, other, source, ch=ch, inner=inner)
 }
 
 
-def ended(program: str) -> tuple[int, str, str]:
+def ended(program: str, before: str = "") -> tuple[int, str, str]:
     """Run a program whose main thread ends then: exit status, output, error output."""
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", _START + program + "raise SystemExit(3)"],
+        [sys.executable, "-X", "faulthandler", "-c", before + _START + program + "raise SystemExit(3)"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -133,15 +173,73 @@ daemon(work)
     assert ended(program) == (3, "", "")
 
 
+def test_it_gives_back_what_it_has_locked() -> None:
+    # A callback that was registered before memchannel was imported comes after ours.
+    before = "import atexit, threading\nlock = threading.Lock()\natexit.register(lock.acquire)\n"
+    program = """
+def work():
+    with lock:
+        interpreters.run(other, "ch.send('running')\\nwhile True: pass", ch=ch)
+daemon(work)
+"""
+    assert ended(program, before) == (3, "", "")
+
+
+def test_ctrl_c_while_what_cleans_up_is_waited_for() -> None:
+    program = '''
+import signal
+source = """
+import os, signal, time
+try:
+    ch.send('running')
+    while True: pass
+finally:
+    os.kill(os.getpid(), signal.SIGINT)
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end: pass
+    print("cleaned up", flush=True)
+"""
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+daemon(interpreters.run, other, source, ch=ch)
+'''
+    assert ended(program) == (3, "cleaned up\ninterrupted\n", "")
+
+
+def test_what_only_gives_memory_back_is_left_in_peace() -> None:
+    program = '''
+source = """
+class Exporter:
+    def __buffer__(self, flags):
+        return memoryview(bytearray(100))
+    def __release_buffer__(self, view):
+        for _ in range(3000): pass
+        view.release()
+import itertools
+for number in itertools.count():
+    views.send(Exporter())
+    if number == 10: ch.send('running')
+"""
+def give_back():
+    try:
+        while True: views.recv().release()
+    except memchannel.EndOfChannel:
+        pass
+views = memchannel.MemChannel(5)
+for _ in range(3): threading.Thread(target=give_back, daemon=True).start()
+daemon(interpreters.run, other, source, ch=ch, views=views)
+'''
+    assert ended(program) == (3, "", "")
+
+
 def test_what_was_not_raised_never_is() -> None:
     one = interpreters.create(packages=None)
     interpreters.run(one, "import memchannel").check()
-    _core._stop(one.id)
+    _core._stop(one.id, 1)
     _core._stop_no_more(one.id)
     assert interpreters.run(one, lambda: sum(range(1000))).check().value == 499500
     interpreters.close(one)
 
 
 def test_interpreters_without_memchannel_are_left_alone() -> None:
-    _core._stop(10**6)
+    _core._stop(10**6, 1)
     _core._stop_no_more(10**6)

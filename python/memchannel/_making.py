@@ -18,6 +18,7 @@ from memchannel._interrupts import _is_main_interpreter, interrupts_deferred
 from memchannel._listing import interpreter_numbers
 from memchannel._setup import Settings, current_settings
 from memchannel._spans import traced_run
+from memchannel._stopping import hold_up_daemons
 
 if sys.version_info >= (3, 14):
     from concurrent.interpreters import Interpreter
@@ -35,6 +36,7 @@ __all__ = [
     "listed",
     "listed_with",
     "make",
+    "make_no_more",
     "numbers_made",
     "package_names",
     "set_up",
@@ -96,6 +98,7 @@ _ROOM = 16 << 20
 
 def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
     number = None
+    hold_up_daemons()
     try:
         with interrupts_deferred():  # one that was made is not lost
             number = _new(allow_daemon_threads)
@@ -108,6 +111,13 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
                 _core._closing(number, functools.partial(_interpreters.destroy, number))
                 numbers_made.discard(number)
         raise
+    finally:
+        hold_up_daemons()
+
+
+def make_no_more() -> None:
+    """At the end of the process: from here on `make` waits for ever in other threads."""
+    _one_at_a_time.acquire(timeout=1)  # they may be at it
 
 
 def _finish(number: int, packages: tuple[str, ...]) -> Interpreter:

@@ -37,12 +37,13 @@ from memchannel._making import (
     forget_made,
     hold,
     make,
+    make_no_more,
     numbers_made,
     package_names,
     set_up,
 )
 from memchannel._spans import traced_run
-from memchannel._stopping import stop_running
+from memchannel._stopping import hold_up_daemons, hold_up_from_now_on, stop_running
 from memchannel.run import RunResult, call_soon, interpreter_id, is_busy, run
 
 if TYPE_CHECKING:
@@ -175,9 +176,19 @@ def _stop_parking() -> None:
 
 @atexit.register
 def _close_all() -> None:
+    with interrupts_deferred():  # by a second at most: whatever is not stopped may crash the process
+        _stop_and_close_all()
+    if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
+        sys.excepthook = lambda *_: None  # it was shown already, and no hook is needed any more
+        _core._mark_interrupted()  # whatever ran in other interpreters since
+
+
+def _stop_and_close_all() -> None:
     # Registered after the core's own callback, so it runs before it: the core can still give memory back.
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
+    if _is_main_interpreter():
+        hold_up_from_now_on()
     # The core's own thread ends an interpreter when it drops the last reference, and CPython aborts when two
     # threads end the same one: take a reference, so that none is the last, and wait for an end that began.
     for number in list(numbers_made):
@@ -188,15 +199,14 @@ def _close_all() -> None:
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
     if _is_main_interpreter():  # also in those that others made: interpreters of ours, for instance
-        stop_running(set(interpreter_numbers()) - {_interpreters.get_current()[0]})
+        make_no_more()
+        listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
+        stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
     for number in sorted(numbers_made):
         # Others are closing it, or have.
         with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
             _core._closing(number, functools.partial(_destroy_idle, number))
     _parked.clear()
-    if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
-        sys.excepthook = lambda *_: None  # it was shown already, and no hook is needed any more
-        _core._mark_interrupted()  # whatever ran in other interpreters since
 
 
 def _destroy_idle(number: int) -> None:
@@ -363,7 +373,11 @@ def close(interpreter: Interpreter, timeout: float | None = 0) -> None:
     what is out stays allocated until the process ends.
     """
     number = interpreter_id(interpreter, "close")
-    terms: _Terms | None = _core._closing(number, functools.partial(_close, interpreter, timeout))
+    hold_up_daemons()
+    try:
+        terms: _Terms | None = _core._closing(number, functools.partial(_close, interpreter, timeout))
+    finally:
+        hold_up_daemons()
     if terms is not None:  # now that it may be closed again by whoever takes it
         _parked.setdefault(terms, []).append(interpreter)
 

@@ -121,7 +121,9 @@ def is_busy(number: int) -> bool:
 
 
 def _refuse_running(number: int) -> None:
+    hold_up_daemons()
     if is_busy(number):
+        hold_up_daemons()  # it is, perhaps, because it is being stopped
         raise RuntimeError(f"interpreter {number} is running; an interpreter runs one thing at a time")
 
 

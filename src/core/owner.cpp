@@ -66,9 +66,11 @@ class OwnerTable::VisitSpan {
     bool recorded() const noexcept { return event_.begin_ns != 0; }
     OwnerId home() const noexcept { return event_.interpreter; }
     void entered() noexcept {
+        ++visit_depth;
         if (recorded()) event_.id = since(event_.begin_ns);
     }
     void left() noexcept {
+        --visit_depth;
         if (recorded()) left_ns_ = monotonic_ns();
     }
     void back() noexcept {
@@ -197,9 +199,7 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     const bool entered = host_.enter(owner, visit);
     if (entered) {
         span.entered();
-        ++visit_depth;
         lease.give_back();
-        --visit_depth;
         host_.leave(visit);
         span.left();
         if (span.recorded()) [[unlikely]]
@@ -249,6 +249,8 @@ bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept
     span.back();
     return true;
 }
+
+bool OwnerTable::is_visiting() noexcept { return visit_depth > 0; }
 
 bool OwnerTable::keep(Owner& owner, const std::function<void()>& what) noexcept {
     if (owner.table_ != this) return false;

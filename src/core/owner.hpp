@@ -33,9 +33,11 @@ class Owner {
     // From here on the interpreter takes no lock any more: nobody would give it back.
     void stop_taking() noexcept { takes_.store(false, std::memory_order_release); }
     bool takes() const noexcept { return takes_.load(std::memory_order_acquire); }
-    // What runs in it is to stop, as the process ends.
-    void stop(bool yes) noexcept { stops_.store(yes); }
-    bool stops() const noexcept { return stops_.load(); }
+    // What runs in it is to stop, as the process ends: each thread once for each round. 0: no more.
+    void stop(std::uint64_t round) noexcept { stops_.store(round); }
+    std::uint64_t stops() const noexcept { return stops_.load(); }
+    // True once for each round.
+    bool begin_round(std::uint64_t round) noexcept { return begun_.exchange(round) != round; }
     // Telling one of its threads so takes a while: true if none is being told yet.
     bool begin_to_tell() noexcept { return !telling_.exchange(true); }
     void told() noexcept { telling_.store(false); }
@@ -48,7 +50,8 @@ class Owner {
     void* const runtime_;  // the host's own pointer to the interpreter; valid until the state is dead
     const OwnerTable* const table_;  // a forked child has a new table: this owner is none of its own
     std::atomic<bool> takes_{true};
-    std::atomic<bool> stops_{false};
+    std::atomic<std::uint64_t> stops_{0};
+    std::atomic<std::uint64_t> begun_{0};
     std::atomic<bool> telling_{false};
     // All below: the table's mutex.
     State state_ = State::open;
@@ -103,6 +106,9 @@ class OwnerTable {
     // Runs `what` attached to the owner, which does not end meanwhile; false: it is ending, or cannot be
     // entered.
     bool visit(Owner& owner, const std::function<void()>& what) noexcept;
+
+    // Whether the calling thread is in the midst of such a visit, or gives a lease back there.
+    static bool is_visiting() noexcept;
 
     // Runs `what` without entering the owner, which does not end meanwhile; false: it is ending.
     bool keep(Owner& owner, const std::function<void()>& what) noexcept;

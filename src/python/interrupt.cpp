@@ -9,6 +9,7 @@
 
 #include "arguments.hpp"
 #include "core/registry.hpp"
+#include "lifecycle.hpp"
 
 namespace memchannel {
 
@@ -57,10 +58,29 @@ const auto add_pending_call = reinterpret_cast<AddPendingCall>(dlsym(RTLD_DEFAUL
 std::atomic<unsigned long> stopper{0};  // the thread that stops others, and looks into their interpreters
 thread_local bool stops_masked = false;
 
+struct Told {
+    OwnerId interpreter = no_owner;
+    std::uint64_t round = 0;
+};
+thread_local Told last_told;
+
+// Threads that only look, or give memory back, or are about to leave; those of the interpreter's own were
+// told.
+bool spared() noexcept {
+    return stops_masked || PyThread_get_thread_ident() == stopper || OwnerTable::is_visiting() ||
+           is_own_thread();
+}
+
+// Made by any thread that is in the interpreter. Nothing is raised at its end: CPython prints what calls that
+// are left over raise then (_Py_FinishPendingCalls).
 int raise_exit(void* argument) {
     Owner& owner = *static_cast<Owner*>(argument);
     owner.told();
-    if (!owner.stops() || stops_masked || PyThread_get_thread_ident() == stopper) return 0;
+    const std::uint64_t round = owner.stops();
+    if (!round || registry().owners.is_ending(owner.id())) return 0;
+    if (owner.begin_round(round)) raise_in_own_threads(PyExc_SystemExit);
+    if (spared() || (last_told.interpreter == owner.id() && last_told.round == round)) return 0;
+    last_told = {owner.id(), round};
     PyErr_SetNone(PyExc_SystemExit);
     return -1;
 }
@@ -112,13 +132,15 @@ PyObject* interrupt(PyObject*, PyObject* token) {
     });
 }
 
-PyObject* stop(PyObject*, PyObject* interpreter) {
+PyObject* stop(PyObject*, PyObject* const* values, Py_ssize_t given) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        Owner* const owner = registry().owners.find(interpreter_number(interpreter));
+        const Arguments<2> arguments("_stop", {"interpreter", "round"}, 2, 2, values, given, nullptr);
+        Owner* const owner = registry().owners.find(interpreter_number(arguments[0]));
+        const std::uint64_t round = parse_token(arguments[1]);
         if (!owner) Py_RETURN_NONE;
         registry().waiters.end(owner->id());
         stopper = PyThread_get_thread_ident();
-        owner->stop(true);
+        owner->stop(round);
         registry().owners.keep(*owner, [&] { tell_to_stop(*owner); });
         Py_RETURN_NONE;
     });
@@ -127,7 +149,7 @@ PyObject* stop(PyObject*, PyObject* interpreter) {
 PyObject* stop_no_more(PyObject*, PyObject* interpreter) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Owner* const owner = registry().owners.find(interpreter_number(interpreter));
-        if (owner) owner->stop(false);
+        if (owner) owner->stop(0);
         Py_RETURN_NONE;
     });
 }

@@ -13,9 +13,10 @@ PyObject* disarm_interrupt(PyObject* module, PyObject* token);
 // _interrupt(token) -> bool: raises KeyboardInterrupt in the armed thread; False: it is not armed any more.
 PyObject* interrupt(PyObject* module, PyObject* token);
 
-// _stop(interpreter): lets its present and future waits end, and SystemExit be raised in the next thread that
-// runs Python code there, but for the calling one; to be called again for others. At the end of the process.
-PyObject* stop(PyObject* module, PyObject* interpreter);
+// _stop(interpreter, round): lets its present and future waits end, and SystemExit be raised in the next
+// thread that runs Python code there, but for the calling one; to be called again for others: it is raised
+// once in each thread for each round, a number above 0. At the end of the process.
+PyObject* stop(PyObject* module, PyObject* const* values, Py_ssize_t given);
 // _stop_no_more(interpreter): what was not raised by now never is.
 PyObject* stop_no_more(PyObject* module, PyObject* interpreter);
 // _mask_stops(yes): nothing is raised in this thread, which is about to leave.

@@ -155,6 +155,15 @@ PyObject* count_threads(PyObject*, PyObject*) {
     return PyLong_FromSsize_t(count_other_threads(is_started_here));
 }
 
+void raise_in_own_threads(PyObject* type) noexcept {
+    for (PyThreadState* one = PyInterpreterState_ThreadHead(PyInterpreterState_Get()); one;
+         one = PyThreadState_Next(one)) {
+        if (is_started_here(*one)) PyThreadState_SetAsyncExc(one->thread_id, type);
+    }
+}
+
+bool is_own_thread() noexcept { return is_started_here(*PyThreadState_Get()); }
+
 PyObject* current_frames(PyObject*, PyObject*) {
     Ref frames = Ref::steal(PyDict_New());
     if (!frames) return nullptr;

@@ -16,6 +16,10 @@ PyObject* mark_interrupted(PyObject* module, PyObject*);
 // _count_threads(): how many threads that this interpreter started are alive, whether they run already or
 // not.
 PyObject* count_threads(PyObject* module, PyObject*);
+// Has an exception raised in each of these threads, as soon as it runs Python code. Attached.
+void raise_in_own_threads(PyObject* type) noexcept;
+// Whether the calling thread is one of these.
+bool is_own_thread() noexcept;
 // _current_frames(): what sys._current_frames() gives, of the threads of this interpreter alone.
 PyObject* current_frames(PyObject* module, PyObject*);
 

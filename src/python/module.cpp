@@ -100,7 +100,7 @@ PyMethodDef methods[] = {
     {"_closing", as_function(closing), METH_FASTCALL, nullptr},
     {"_stop_lending", stop_lending, METH_O, nullptr},
     {"_resume_lending", resume_lending, METH_O, nullptr},
-    {"_stop", stop, METH_O, nullptr},
+    {"_stop", as_function(stop), METH_FASTCALL, nullptr},
     {"_stop_no_more", stop_no_more, METH_O, nullptr},
     {"_mask_stops", mask_stops, METH_O, nullptr},
     {"_next_interpreter_number", next_interpreter_number, METH_NOARGS, nullptr},
