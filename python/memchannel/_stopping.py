@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _interpreters
 import contextlib
+import enum
 import functools
 import itertools
 import os
@@ -37,20 +38,30 @@ def _runs_or_ends(number: int) -> bool:
     return bool(leftover_threads(number, pauses=(0,)))
 
 
-def _is_in_use(number: int) -> bool:
+class _Use(enum.Enum):
+    NONE = 0
+    RUN = 1
+    MAKING = 2
+    """Or closing."""
+
+
+def _use(number: int) -> _Use:
     try:
         # Nobody closes it by way of memchannel while it is looked into.
-        return bool(_core._closing(number, functools.partial(_runs_or_ends, number)))
+        runs = _core._closing(number, functools.partial(_runs_or_ends, number))
     except _interpreters.InterpreterError:  # it has ended; or it runs after all
         with contextlib.suppress(_interpreters.InterpreterError):
-            return bool(_interpreters.is_running(number))
-        return False
-    except RuntimeError:  # another thread makes or closes it
-        return True
+            return _Use.RUN if _interpreters.is_running(number) else _Use.NONE
+        return _Use.NONE
+    except RuntimeError:  # another thread is at it
+        return _Use.MAKING
+    return _Use.RUN if runs else _Use.NONE
 
 
-def _those_in_use(numbers: Collection[int]) -> list[int]:
-    return _core._without_drops(lambda: [number for number in numbers if _is_in_use(number)])
+def _those_in_use(numbers: Collection[int]) -> dict[int, _Use]:
+    return _core._without_drops(
+        lambda: {number: use for number in numbers if (use := _use(number)) is not _Use.NONE}
+    )
 
 
 def hold_up_from_now_on() -> None:
@@ -61,17 +72,21 @@ def hold_up_from_now_on() -> None:
 def stop_running(numbers: Collection[int]) -> None:
     """Raise SystemExit in what runs in these interpreters, again if need be, and wait for its end."""
     begin = time.monotonic()
-    left, pause, times, number_of_round = list(numbers), 0.0001, 0, 0
+    left, pause, times, number_of_round = numbers, 0.0001, 0, 0
     try:
-        while left := _those_in_use(left):
+        while in_use := _those_in_use(left):
+            left = in_use.keys()
             passed = time.monotonic() - begin
             if passed > LIMIT:
                 break
             if passed >= times * AGAIN:
                 times += 1
                 number_of_round = next(_rounds)
-            for number in left:  # each time: it may have come to a thread that only visits
-                _core._stop(number, number_of_round)
+            for number, use in in_use.items():
+                # CPython 3.13 aborts where one that was stopped amid its set-up is ended: rather wait.
+                if use is _Use.RUN or passed > LIMIT / 2:
+                    # Each time: it may have come to a thread that only visits.
+                    _core._stop(number, number_of_round)
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
     finally:
@@ -80,11 +95,11 @@ def stop_running(numbers: Collection[int]) -> None:
 
 
 def hold_up_daemons() -> None:
-    """End a daemon thread that goes into another interpreter, or comes back from one, while those are stopped.
+    """End a daemon thread that goes into another interpreter, or comes back, while those are stopped.
 
-    By SystemExit, so that it gives back what it has locked: callbacks of `atexit` may wait for that. If it comes
-    again, it never returns: CPython, too, lets daemon threads never come back into an interpreter that is
-    finalizing.
+    By SystemExit, so that it gives back what it has locked: callbacks of `atexit` may wait for that. If it
+    comes again, it never returns: CPython, too, lets daemon threads never come back into an interpreter that
+    is finalizing.
     """
     if not _ending_processes or os.getpid() not in _ending_processes:
         return

@@ -188,7 +188,7 @@ def _stop_and_close_all() -> None:
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
     if _is_main_interpreter():
-        hold_up_from_now_on()
+        _stop_all()  # first: nobody makes one from then on, or lets go of one
     # The core's own thread ends an interpreter when it drops the last reference, and CPython aborts when two
     # threads end the same one: take a reference, so that none is the last, and wait for an end that began.
     for number in list(numbers_made):
@@ -198,15 +198,19 @@ def _stop_and_close_all() -> None:
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
-    if _is_main_interpreter():  # also in those that others made: interpreters of ours, for instance
-        make_no_more()
-        listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
-        stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
     for number in sorted(numbers_made):
         # Others are closing it, or have.
         with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
             _core._closing(number, functools.partial(_destroy_idle, number))
     _parked.clear()
+
+
+def _stop_all() -> None:
+    hold_up_from_now_on()
+    make_no_more()
+    # Also in those that others made: interpreters of ours, for instance.
+    listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
+    stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
 
 
 def _destroy_idle(number: int) -> None:
