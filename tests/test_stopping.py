@@ -212,19 +212,19 @@ class Exporter:
     def __buffer__(self, flags):
         return memoryview(bytearray(100))
     def __release_buffer__(self, view):
-        for _ in range(3000): pass
+        for _ in range(30_000): pass
         view.release()
-import itertools
-for number in itertools.count():
-    views.send(Exporter())
-    if number == 10: ch.send('running')
+import time
+for _ in range(300): views.send(Exporter())
+ch.send('running')
+while True: time.sleep(0.02)
 """
 def give_back():
     try:
         while True: views.recv().release()
     except memchannel.EndOfChannel:
         pass
-views = memchannel.MemChannel(5)
+views = memchannel.MemChannel(300)
 for _ in range(3): threading.Thread(target=give_back, daemon=True).start()
 daemon(interpreters.run, other, source, ch=ch, views=views)
 '''
