@@ -209,8 +209,7 @@ def _stop_all() -> None:
     hold_up_from_now_on()
     make_no_more()
     # Also in those that others made: interpreters of ours, for instance.
-    listed = _core._without_drops(lambda: _interpreters.list_all(require_ready=True))
-    stop_running({number for number, *_ in listed} - {_interpreters.get_current()[0]})
+    stop_running(set(interpreter_numbers()) - {_interpreters.get_current()[0]})
 
 
 def _destroy_idle(number: int) -> None:
