@@ -10,7 +10,7 @@ import pytest
 from memchannel import _core, interpreters
 
 _START = """
-import memchannel, threading
+import memchannel, os, sys, threading, time
 from memchannel import interpreters
 other = interpreters.create(packages=None, allow_daemon_threads=True)
 ch = memchannel.Channel()

@@ -19,7 +19,8 @@ def interrupts_deferred() -> Iterator[None]:
     (Python/ceval_gil.c, _Py_HandlePending), so KeyboardInterrupt may take away what a call has just returned.
     """
     handler = None
-    if threading.current_thread() is threading.main_thread() and _is_main_interpreter():
+    # Elsewhere current_thread() makes an object for a thread of ours, which ends with noise (cpython#130522).
+    if _is_main_interpreter() and threading.current_thread() is threading.main_thread():
         import signal  # late: new interpreters do without it
 
         handler = signal.getsignal(signal.SIGINT)

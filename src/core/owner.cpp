@@ -20,7 +20,6 @@ constexpr auto linger = std::chrono::microseconds(500);
 // What is given back may hold memory that others lent, and that again: so many visits of a thread, one inside
 // the other, fit on any stack. What comes deeper is left to the reaper.
 constexpr int deepest_visit = 16;
-thread_local int visit_depth = 0;
 
 // No thread of the core is one that a signal interrupts: handlers belong to the main thread.
 class AllSignalsBlocked {
@@ -66,11 +65,11 @@ class OwnerTable::VisitSpan {
     bool recorded() const noexcept { return event_.begin_ns != 0; }
     OwnerId home() const noexcept { return event_.interpreter; }
     void entered() noexcept {
-        ++visit_depth;
+        ++visit_depth_;
         if (recorded()) event_.id = since(event_.begin_ns);
     }
     void left() noexcept {
-        --visit_depth;
+        --visit_depth_;
         if (recorded()) left_ns_ = monotonic_ns();
     }
     void back() noexcept {
@@ -188,7 +187,7 @@ void OwnerTable::ended(OwnedLease& lease) noexcept {
     Lock lock(mutex_);
     if (stopping_ || owner.state_ == Owner::State::dead) return abandon(lock, lease);
     if (owner.state_ == Owner::State::closing) return push_pending(owner, lease);  // its own exit takes them
-    if (lease.deferred() || visit_depth >= deepest_visit) {
+    if (lease.deferred() || visit_depth_ >= deepest_visit) {
         push_pending(owner, lease);
         return queue_for_reaper(owner);
     }
@@ -250,7 +249,7 @@ bool OwnerTable::visit(Owner& owner, const std::function<void()>& what) noexcept
     return true;
 }
 
-bool OwnerTable::is_visiting() noexcept { return visit_depth > 0; }
+bool OwnerTable::is_visiting() noexcept { return visit_depth_ > 0; }
 
 bool OwnerTable::keep(Owner& owner, const std::function<void()>& what) noexcept {
     if (owner.table_ != this) return false;

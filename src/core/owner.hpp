@@ -107,7 +107,7 @@ class OwnerTable {
     // entered.
     bool visit(Owner& owner, const std::function<void()>& what) noexcept;
 
-    // Whether the calling thread is in the midst of such a visit, or gives a lease back there.
+    // Whether the calling thread is in the midst of such a visit, gives a lease back there, or ends one.
     static bool is_visiting() noexcept;
 
     // Runs `what` without entering the owner, which does not end meanwhile; false: it is ending.
@@ -198,6 +198,9 @@ class OwnerTable {
     void reap_pending(Lock& lock, Owner& owner) noexcept;
     void drop_queued() noexcept;
     void drop_reference(Lock& lock, Owner& owner) noexcept;
+
+    // Visits that the calling thread is in, one inside the other, and references that it drops.
+    static inline thread_local int visit_depth_ = 0;
 
     Host& host_;
     mutable std::mutex mutex_;

@@ -180,7 +180,9 @@ void OwnerTable::drop_reference(Lock& lock, Owner& owner) noexcept {
     ++owner.in_flight_;
     owner.ender_ = std::this_thread::get_id();
     lock.unlock();
+    ++visit_depth_;
     host_.drop(owner);
+    --visit_depth_;
     lock.lock();
     --owner.in_flight_;
     owner.ender_ = {};
