@@ -71,11 +71,11 @@ def hold_up_from_now_on() -> None:
 
 def stop_running(numbers: Collection[int]) -> None:
     """Raise SystemExit in what runs in these interpreters, again if need be, and wait for its end."""
+    in_use = _those_in_use(numbers)  # this may take a second itself, where many threads take turns
     begin = time.monotonic()
-    left, pause, times, number_of_round = numbers, 0.0001, 0, 0
+    pause, times, number_of_round = 0.0001, 0, 0
     try:
-        while in_use := _those_in_use(left):
-            left = in_use.keys()
+        while in_use:
             passed = time.monotonic() - begin
             if passed > LIMIT:
                 break
@@ -89,6 +89,7 @@ def stop_running(numbers: Collection[int]) -> None:
                     _core._stop(number, number_of_round)
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
+            in_use = _those_in_use(in_use)
     finally:
         for number in numbers:
             _core._stop_no_more(number)
