@@ -314,7 +314,7 @@ class Benchmark:
         self._add(figure)
 
     def record_share(
-        self, name: str, figures: Mapping[str, Figure], ours: str, peer: str, reach: float
+        self, name: str, figures: Mapping[str, Figure], ours: str, peer: str, reach: float | None = None
     ) -> None:
         """Note our median over a peer's, if that peer was measured."""
         if ours in figures and peer in figures:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import shared_memory
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,38 @@ def _shared_memory(function: Function, array: NDArray[Any], workers: int) -> Ite
 
 
 @contextlib.contextmanager
+def _apart(function: Function, array: NDArray[Any], workers: int) -> Iterator[Job]:
+    """No pool: processes with an array each, which compute an equal share of the blocks when told.
+
+    What the machine's cores give: less work than this has no pool.
+    """
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        pipes = []
+        for which in range(workers):
+            here, there = context.Pipe()
+            share = bounds(len(array))[which * BLOCKS // workers : (which + 1) * BLOCKS // workers]
+            process = context.Process(target=_compute_share, args=(there, function, len(array), share))
+            process.start()
+            stack.callback(process.join)
+            stack.callback(here.send, False)
+            pipes.append(here)
+
+        def run() -> list[Any]:
+            for pipe in pipes:
+                pipe.send(True)
+            return [result for pipe in pipes for result in pipe.recv()]
+
+        yield run
+
+
+def _compute_share(pipe: Connection, function: Function, rows: int, share: list[tuple[int, int]]) -> None:
+    array = made(rows)
+    while pipe.recv():
+        pipe.send([function(array[start:stop]) for start, stop in share])
+
+
+@contextlib.contextmanager
 def _joblib(function: Function, array: NDArray[Any], workers: int) -> Iterator[Job]:
     import joblib
 
@@ -164,6 +197,7 @@ KINDS: dict[str, Callable[[Function, NDArray[Any], int], contextlib.AbstractCont
     "threads": functools.partial(_executor, ThreadPoolExecutor),
     "processes, pickled": functools.partial(_executor, _processes),
     "processes, shared memory": _shared_memory,
+    "processes, nothing shared": _apart,
     "loky": functools.partial(_executor, _loky),
     "joblib": _joblib,
     "ray": _ray,
