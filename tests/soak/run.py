@@ -35,7 +35,7 @@ class Soaked(NamedTuple):
         return {name: self.since_warm(name) for name in LEVEL}
 
 
-def soak(seed: int, minutes: float, rounds: int, *imported: str) -> Soaked:
+def soak(seed: int, minutes: float, rounds: int, *size: str) -> Soaked:
     """Run one process to its end.
 
     Raises
@@ -44,7 +44,7 @@ def soak(seed: int, minutes: float, rounds: int, *imported: str) -> Soaked:
         It did not end well.
     """
     worker = Path(__file__).with_name("worker.py")
-    arguments = [str(seed), str(minutes), str(rounds), *imported]
+    arguments = [str(seed), str(minutes), str(rounds), *size]
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(worker), *arguments],
         stdout=subprocess.PIPE,
@@ -58,8 +58,8 @@ def soak(seed: int, minutes: float, rounds: int, *imported: str) -> Soaked:
 def soak_both(seed: int, minutes: float, rounds: int) -> tuple[Soaked, Soaked]:
     """Soak, and let a process that has no memchannel do as many rounds."""
     ours = soak(seed, minutes, rounds)
-    imported = json.dumps(ours.done.pop("imported"))
-    return ours, soak(seed, sys.maxsize, ours.looks[-1]["rounds"], imported)
+    size = json.dumps(ours.done.pop("size"))
+    return ours, soak(seed, sys.maxsize, ours.looks[-1]["rounds"], size)
 
 
 def faults(ours: Soaked, control: Soaked) -> list[str]:
@@ -103,9 +103,9 @@ def page(runs: list[Run]) -> str:
         "",
         "Written by `tests/soak/run.py`; do not edit. Pools are made, used and shut down or dropped,",
         "interpreters lend and end politely or by force, views are released or dropped, at random, in one",
-        "process. Its control does as many rounds of the same kinds without memchannel: pools of threads,",
-        "interpreters of the same size that end, half of them with something left. Growth is counted after",
-        "the first quarter.",
+        "process. Its control does as many rounds of the same kinds without memchannel: pools of as many",
+        "threads, interpreters of the same size that end, half of them with something left. Growth is",
+        "counted after the first quarter.",
         "",
         *table(RESULTS, map(_cells, runs)),
     ]

@@ -1,4 +1,4 @@
-"""The process that is soaked, and its control: worker.py SEED MINUTES ROUNDS [IMPORTED].
+"""The process that is soaked, and its control: worker.py SEED MINUTES ROUNDS [SIZE].
 
 Prints one JSON object a line: what the process holds after so many rounds, and at last what it did.
 """
@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -38,10 +38,15 @@ def held() -> dict[str, int]:
     return {
         "rss": pages * resource.getpagesize(),
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "threads": len(os.listdir("/proc/self/task")),
+        "threads": threads(),
         "mappings": mappings,
         "interpreters": len(_interpreters.list_all()),
     }
+
+
+def threads() -> int:
+    """Count the threads of this process, whoever made them."""
+    return len(os.listdir("/proc/self/task"))
 
 
 # ---- what both sides do
@@ -143,11 +148,15 @@ class Soak(Side):
             channel.recv().release()
         self.lenders = [interpreters.create(packages=None) for _ in range(3)]
         self.views: list[Any] = []
+        self.threads_at_rest = threads()
+        self.threads_of_pools: deque[int] = deque(maxlen=1000)
 
     def pool(self, workers: int) -> tuple[Executor, Iterator[float]]:
         """Make a pool of interpreters."""
         pool = self.pool_type(workers, name="soak")
-        return pool, pool.map_blocks(total, self.array, blocks=4)
+        results = pool.map_blocks(total, self.array, blocks=4)
+        self.threads_of_pools.append(threads() - self.threads_at_rest)
+        return pool, results
 
     def lend(self) -> None:
         """Send from an interpreter, receive and slice here, release or drop."""
@@ -184,8 +193,11 @@ class Soak(Side):
     def _workers() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("soak")]
 
-    def imported(self) -> dict[str, Any]:
-        """Tell what an interpreter that has lent holds: modules by name, with their file, and bytes."""
+    def size(self) -> dict[str, Any]:
+        """Tell what an interpreter that has lent holds: modules by name, with their file, and bytes.
+
+        And how many threads there are while a pool is at work, its own and those of others that are ending.
+        """
         interpreter, view = self._lent()
         code = (
             "import json, sys\n"
@@ -199,7 +211,7 @@ class Soak(Side):
         found: dict[str, Any] = json.loads(bytes(self.channels[0].recv()))
         view.release()
         self.interpreters.close(interpreter, timeout=60)
-        return found
+        return {**found, "threads": list(self.threads_of_pools)}
 
     def finish(self) -> dict[str, Any]:
         """Tell what the core counts, too."""
@@ -214,7 +226,7 @@ class Soak(Side):
         counts = {
             name: getattr(now, name) for name in ("live", "abandoned", "lent", "shared_buffers", "waiting")
         }
-        return {**self.done, **counts, "imported": self.imported()}
+        return {**self.done, **counts, "size": self.size()}
 
 
 # ---- without
@@ -229,21 +241,25 @@ class Control(Side):
 
     Interpreters that end hold as much as the soak's, since CPython 3.13 does not give back their heap: they
     import the same modules of the standard library, load the bytecode of memchannel's without running it, and
-    make up with objects for the rest of the bytes.
+    make up with objects for the rest of the bytes. Pools have as many threads as there are beside the soak's:
+    the C library unmaps the stacks of threads that end beyond the first five, and new ones may come to lie
+    elsewhere, between heaps that CPython keeps.
     """
 
-    def __init__(self, seed: int, imported: dict[str, Any]) -> None:
+    def __init__(self, seed: int, size: dict[str, Any]) -> None:
         super().__init__(seed)
+        self.threads_of_pools: list[int] = size["threads"] or [0]
+        self.random_threads = random.Random(seed)
         self.code = (
             "import importlib, importlib.machinery\nkept = []\n"
-            f"for name, file in {imported['modules']}.items():\n"
+            f"for name, file in {size['modules']}.items():\n"
             "    if name.split('.')[0] == 'memchannel':\n"
             "        kept.append(importlib.machinery.SourceFileLoader(name, file).get_code(name))\n"
             "    else:\n"
             "        importlib.import_module(name)\n"
             f"{ALLOCATED}"
             "one = bytes(30)\n"
-            f"for _ in range(({imported['bytes']} - allocated()) // 64):\n"
+            f"for _ in range(({size['bytes']} - allocated()) // 64):\n"
             "    kept.append(one + b'.')\n"  # 64 bytes each
             "x = bytearray(b'soaked')\n"
         )
@@ -262,8 +278,11 @@ class Control(Side):
         assert problem is None, problem
 
     def pool(self, workers: int) -> tuple[Executor, Iterator[float]]:
-        """Make a pool of threads."""
-        pool = ThreadPoolExecutor(workers)
+        """Make a pool of threads, all of which are there when the work begins."""
+        count = max(workers, self.random_threads.choice(self.threads_of_pools))
+        pool = ThreadPoolExecutor(count)
+        together = threading.Barrier(count)
+        list(pool.map(lambda _: together.wait(), range(count)))
         return pool, pool.map(total, self.parts)
 
     def lend(self) -> None:
