@@ -88,6 +88,16 @@ def work():
         interpreters.run(other, "for _ in range(3000): pass").check()
 daemon(work)
 """,
+    "is a destructor": '''
+source = """
+class Slow:
+    def __del__(self):
+        for _ in range(100_000): pass
+ch.send('running')
+while True: Slow()
+"""
+daemon(interpreters.run, other, source, ch=ch)
+''',
     "makes interpreters": """
 def work():
     ch.send('running')

@@ -1,9 +1,10 @@
 #include "attach.hpp"
 
-#include <cxxabi.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <unistd.h>
+
+#include <exception>
 
 #include "core/owner.hpp"
 
@@ -110,9 +111,14 @@ OwnerId current_interpreter() noexcept {
 void reattach(PyThreadState* state) noexcept {
     try {
         PyEval_RestoreThread(state);
-    } catch (abi::__forced_unwind&) {
-        for (;;) pause();
+    } catch (...) {
+        stay_away();
     }
+}
+
+void stay_away() noexcept {
+    if (std::current_exception()) std::terminate();  // null for what other languages throw, and for unwinding
+    for (;;) pause();
 }
 
 AttachedTo::AttachedTo(PyInterpreterState* interpreter) noexcept : entered_(PyThreadState_New(interpreter)) {

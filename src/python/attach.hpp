@@ -15,6 +15,10 @@ OwnerId current_interpreter() noexcept;
 // too.
 void reattach(PyThreadState* state) noexcept;
 
+// In a handler of whatever else is thrown: never returns if that is such an end of the thread. It is caught
+// without a name, since it is no object of C++ and a reference to it would be null.
+[[noreturn]] void stay_away() noexcept;
+
 class Detached {
    public:
     Detached() noexcept : state_(PyEval_SaveThread()) {}

@@ -1,9 +1,6 @@
 // Outcomes of the core as Python exceptions, and the guard around every slot.
 #pragma once
 
-#include <cxxabi.h>
-#include <unistd.h>
-
 #include <new>
 #include <stdexcept>
 
@@ -25,12 +22,12 @@ Result guarded(Result failure, Body body) noexcept {
         return body();
     } catch (const PythonError&) {
         return failure;
-    } catch (abi::__forced_unwind&) {
-        for (;;) pause();
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
+    } catch (...) {
+        stay_away();
     }
     return failure;
 }

@@ -71,6 +71,25 @@ bool spared() noexcept {
            is_own_thread();
 }
 
+// sys.unraisablehook(unraisable) while the process ends, with the one before as `self`.
+PyObject* ignore_exits(PyObject* previous, PyObject* unraisable) {
+    const Ref type = Ref::steal(PyObject_GetAttrString(unraisable, "exc_type"));
+    if (!type) return nullptr;
+    if (type.get() == PyExc_SystemExit) Py_RETURN_NONE;
+    return PyObject_CallOneArg(previous, unraisable);
+}
+
+PyMethodDef ignore_exits_method = {"unraisablehook", ignore_exits, METH_O, nullptr};
+
+// What is raised may come amid a destructor or a callback of weakref, importlib's own for instance, whose
+// exceptions CPython prints.
+void be_silent_about_exits() noexcept {
+    PyObject* const hook = PySys_GetObject("unraisablehook");  // borrowed; no exception if there is none
+    if (!hook || (PyCFunction_Check(hook) && PyCFunction_GetFunction(hook) == ignore_exits)) return;
+    const Ref ours = Ref::steal(PyCFunction_New(&ignore_exits_method, hook));
+    if (!ours || PySys_SetObject("unraisablehook", ours.get()) < 0) PyErr_Clear();  // then they are printed
+}
+
 // Made by any thread that is in the interpreter. Nothing is raised at its end: CPython prints what calls that
 // are left over raise then (_Py_FinishPendingCalls).
 int raise_exit(void* argument) {
@@ -78,7 +97,10 @@ int raise_exit(void* argument) {
     owner.told();
     const std::uint64_t round = owner.stops();
     if (!round || registry().owners.is_ending(owner.id())) return 0;
-    if (owner.begin_round(round)) raise_in_own_threads(PyExc_SystemExit);
+    if (owner.begin_round(round)) {
+        be_silent_about_exits();
+        raise_in_own_threads(PyExc_SystemExit);
+    }
     if (spared() || (last_told.interpreter == owner.id() && last_told.round == round)) return 0;
     last_told = {owner.id(), round};
     PyErr_SetNone(PyExc_SystemExit);
