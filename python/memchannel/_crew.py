@@ -84,6 +84,13 @@ class _ForkedError(RuntimeError):
 
 
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_exit_began = threading.Event()
+
+
+def _shutdown_error() -> RuntimeError:
+    # In the words of the standard executors (Lib/concurrent/futures/thread.py, ThreadPoolExecutor.submit).
+    of = "interpreter " if _exit_began.is_set() else ""
+    return RuntimeError(f"cannot schedule new futures after {of}shutdown")
 
 
 class Crew:
@@ -107,6 +114,7 @@ class Crew:
         self._being_read: weakref.WeakSet[Results] = weakref.WeakSet()  # _lock
         _watch_exit()
         _crews.add(self)
+        self._shut_down = _exit_began.is_set()  # nobody would end its workers
 
     # ---- tasks
 
@@ -136,12 +144,12 @@ class Crew:
         if self._broken is not None:
             raise self.broken_error()
         if self._shut_down:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise _shutdown_error()
         try:
             future = TaskFuture(_core._submit(self.channel, (name, args, kwargs), lend_from, lendings), self)
         except ValueError:
             if self._shut_down:
-                raise RuntimeError("cannot schedule new futures after shutdown") from None
+                raise _shutdown_error() from None
             raise
         if self.output.in_kernel:
             self.output.remember_context()
@@ -391,6 +399,8 @@ def forget_lendings() -> None:
 
 
 def _forget_crews() -> None:
+    global _exit_began  # noqa: PLW0603
+    _exit_began = threading.Event()
     for crew in list(_crews):
         crew.forked()
 
@@ -403,6 +413,7 @@ def _finish_all() -> None:
     # Uncaught Ctrl-C; at a prompt it may have been any time ago.
     interrupted = isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt) and not hasattr(sys, "ps1")
     caught: KeyboardInterrupt | None = None
+    _exit_began.set()  # pools that are made from here on take no tasks
     while True:
         try:
             interpreters._stop_parking()
