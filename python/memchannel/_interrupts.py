@@ -12,34 +12,39 @@ __all__ = ["interrupts_deferred"]
 
 
 @contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Deliver SIGINT at the end of the block, not amid it.
+def interrupts_deferred(*, others: bool = False) -> Iterator[None]:
+    """Deliver SIGINT at the end of the block, not amid it; and `others` that have a handler, too.
 
     CPython runs signal handlers between any two instructions of the main thread of the main interpreter
     (Python/ceval_gil.c, _Py_HandlePending), so KeyboardInterrupt may take away what a call has just returned.
     """
-    handler = None
     # Elsewhere current_thread() makes an object for a thread of ours, which ends with noise (cpython#130522).
-    if _is_main_interpreter() and threading.current_thread() is threading.main_thread():
-        import signal  # late: new interpreters do without it
-
-        handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # nobody is interrupted here, or somebody who does without Python
+    if not (_is_main_interpreter() and threading.current_thread() is threading.main_thread()):
         yield
         return
-    came: list[tuple[Any, ...]] = []
+    import signal  # late: new interpreters do without it
+
+    handlers: dict[int, Any] = {}
+    for number in signal.valid_signals() if others else {signal.SIGINT}:
+        # Not SIG_DFL, nor somebody's who does without Python.
+        if callable(handler := signal.getsignal(number)):
+            handlers[number] = handler
+    came: dict[int, tuple[Any, ...]] = {}
 
     def keep(*arguments: Any) -> None:
-        came.append(arguments)
+        came[arguments[0]] = arguments
 
-    signal.signal(signal.SIGINT, keep)
-    try:
-        yield
-    finally:
+    def deliver(number: int) -> None:
         # A signal that came by now is served first, by keep() (Modules/signalmodule.c, signal_signal_impl).
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            handler(*came[-1])
+        signal.signal(number, handlers[number])
+        if number in came:
+            handlers[number](*came[number])
+
+    with contextlib.ExitStack() as stack:  # whatever a handler raises, the others come to their turn
+        for handled in handlers:
+            stack.callback(deliver, handled)
+            signal.signal(handled, keep)
+        yield
 
 
 def _is_main_interpreter() -> bool:

@@ -176,7 +176,8 @@ def _stop_parking() -> None:
 
 @atexit.register
 def _close_all() -> None:
-    with interrupts_deferred():  # by a second at most: whatever is not stopped may crash the process
+    # By a second at most: whatever is not stopped may crash the process.
+    with interrupts_deferred(others=True):
         _stop_and_close_all()
     if isinstance(getattr(sys, "last_exc", None), KeyboardInterrupt):
         sys.excepthook = lambda *_: None  # it was shown already, and no hook is needed any more
