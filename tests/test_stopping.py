@@ -195,6 +195,76 @@ daemon(work)
     assert ended(program, before) == (3, "", "")
 
 
+def test_it_gives_back_what_it_has_locked_if_it_closes_interpreters_on_its_way() -> None:
+    before = "import atexit, threading\nlock = threading.Lock()\natexit.register(lock.acquire)\n"
+    program = """
+def work():
+    with lock:
+        try:
+            interpreters.run(other, "ch.send('running')\\nwhile True: pass", ch=ch)
+        finally:
+            interpreters.close(other)
+daemon(work)
+"""
+    assert ended(program, before) == (3, "", "")
+
+
+def test_threads_that_begin_late_make_none() -> None:
+    before = """
+import atexit, threading
+def late():
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+atexit.register(late)
+def work():
+    try:
+        interpreters.create(packages=None)
+    except RuntimeError as exc:
+        print(exc, flush=True)
+"""
+    assert ended("", before) == (
+        3,
+        "cannot make an interpreter in this thread: the process is ending\n",
+        "",
+    )
+
+
+def test_a_thread_that_waits_to_make_one_gives_back_what_it_has_locked() -> None:
+    before = """
+import atexit, threading
+lock = threading.Lock()
+atexit.register(lock.acquire)
+atexit.register(lambda: turn.release())
+"""
+    program = """
+from memchannel import _making
+turn = _making._one_at_a_time
+def work():
+    with lock:
+        ch.send('running')
+        interpreters.create(packages=None)
+turn.acquire()
+daemon(work)
+"""
+    assert ended(program, before) == (3, "", "")
+
+
+def test_what_is_taken_from_daemon_threads_is_not_told() -> None:
+    program = """
+def work():
+    interpreters.create(packages=None).exec("while True: pass")
+def receive():
+    while True: views.recv().release()
+views = memchannel.MemChannel(4)
+threading.Thread(target=receive, daemon=True).start()
+daemon(interpreters.run, other, "ch.send('running')\\nwhile True: views.send(bytes(9))", ch=ch, views=views)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+    assert ended(program) == (3, "", "")
+
+
 def test_ctrl_c_while_what_cleans_up_is_waited_for() -> None:
     program = '''
 import signal
@@ -213,6 +283,50 @@ signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
 daemon(interpreters.run, other, source, ch=ch)
 '''
     assert ended(program) == (3, "cleaned up\ninterrupted\n", "")
+
+
+def test_a_signal_handler_that_exits_while_what_cleans_up_is_waited_for() -> None:
+    program = '''
+import signal
+source = """
+import os, signal, time
+try:
+    ch.send('running')
+    while True: pass
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end: pass
+    print("cleaned up", flush=True)
+"""
+def handle(*_):
+    print("terminated", flush=True)
+    sys.exit(9)
+sys.unraisablehook = lambda raised: print("exit", raised.exc_value, flush=True)
+signal.signal(signal.SIGTERM, handle)
+daemon(interpreters.run, other, source, ch=ch)
+'''
+    assert ended(program) == (3, "cleaned up\nterminated\nexit 9\n", "")
+
+
+def test_pools_that_are_made_late_take_no_tasks() -> None:
+    program = """
+def work():
+    try:
+        while True: early.submit(int).result()
+    except RuntimeError:
+        pass
+    global late
+    late = memchannel.InterpreterPool(1)
+    try:
+        late.submit(int)
+    except RuntimeError as exc:
+        print(exc, flush=True)
+early = memchannel.InterpreterPool(1)
+early.submit(int)
+threading.Thread(target=work).start()
+"""
+    assert ended(program) == (3, "cannot schedule new futures after interpreter shutdown\n", "")
 
 
 def test_what_only_gives_memory_back_is_left_in_peace() -> None:

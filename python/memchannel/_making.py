@@ -51,11 +51,15 @@ _held: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 # CPython 3.13 readies static types of interpreters that are made at the same time in a data race
 # (python/cpython#127108, #129824). Reentrant: a signal handler may make one, too.
 _one_at_a_time = threading.RLock()
+_last_maker: int | None = None
+"""The thread that ends the process, once it does: nobody would end what others make then."""
 
 
 def forget_made() -> None:
     """In a forked child: the interpreters are gone."""
+    global _last_maker  # noqa: PLW0603
     _one_at_a_time._at_fork_reinit()  # type: ignore[attr-defined]
+    _last_maker = None
     numbers_made.clear()
     _held.clear()
 
@@ -116,8 +120,11 @@ def make(allow_daemon_threads: bool, packages: tuple[str, ...]) -> Interpreter:
 
 
 def make_no_more() -> None:
-    """At the end of the process: from here on `make` waits for ever in other threads."""
-    _one_at_a_time.acquire(timeout=1)  # they may be at it
+    """At the end of the process: from here on `make` refuses in other threads."""
+    global _last_maker  # noqa: PLW0603
+    _last_maker = threading.get_ident()
+    if _one_at_a_time.acquire(timeout=1):  # they may be at it
+        _one_at_a_time.release()
 
 
 def _finish(number: int, packages: tuple[str, ...]) -> Interpreter:
@@ -135,6 +142,9 @@ def _new(allow_daemon_threads: bool) -> int:
         # new_interpreter: it ends the half-made one by way of types that are not ready yet).
         mmap.mmap(-1, _ROOM).close()
         with _one_at_a_time, traced_run(_interpreters.get_current()[0], "new interpreter"):
+            if _last_maker not in (None, threading.get_ident()):
+                hold_up_daemons()
+                raise RuntimeError("cannot make an interpreter in this thread: the process is ending")
             # Without counting references yet: others list it, and let go of it, before it has any of ours.
             number = _interpreters.create(config)
     except (OSError, _interpreters.InterpreterError) as exc:

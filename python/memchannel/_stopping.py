@@ -11,9 +11,11 @@ import enum
 import functools
 import itertools
 import os
+import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 from memchannel import _core
 from memchannel._leftover import leftover_threads
@@ -65,8 +67,22 @@ def _those_in_use(numbers: Collection[int]) -> dict[int, _Use]:
 
 
 def hold_up_from_now_on() -> None:
-    """Begin to hold up daemon threads."""
+    """Begin to hold up daemon threads, and to keep quiet what they raise as things are taken from them.
+
+    CPython, too, prints nothing of them once the main interpreter is torn down (Lib/threading.py,
+    Thread._bootstrap).
+    """
     _ending_processes.add(os.getpid())
+    threading.excepthook = functools.partial(_tell_unless_ending, threading.excepthook)
+
+
+def _ends() -> bool:
+    return bool(_ending_processes) and os.getpid() in _ending_processes
+
+
+def _tell_unless_ending(hook: Callable[[threading.ExceptHookArgs], object], args: Any) -> None:
+    if not (_ends() and args.thread is not None and args.thread.daemon):
+        hook(args)
 
 
 def stop_running(numbers: Collection[int]) -> None:
@@ -99,16 +115,19 @@ def hold_up_daemons() -> None:
     """End a daemon thread that goes into another interpreter, or comes back, while those are stopped.
 
     By SystemExit, so that it gives back what it has locked: callbacks of `atexit` may wait for that. If it
-    comes again, it never returns: CPython, too, lets daemon threads never come back into an interpreter that
-    is finalizing.
+    goes on and comes again, it never returns: CPython, too, lets daemon threads never come back into an
+    interpreter that is finalizing.
     """
-    if not _ending_processes or os.getpid() not in _ending_processes:
+    if not _ends():
         return
     thread = threading.current_thread()
     if not thread.daemon:
         return
     # In a thread that C code made SystemExit might end the process there and then.
-    if not isinstance(thread, threading._DummyThread) and not getattr(_this_thread, "was_ended", False):
+    ends_by_exception = not isinstance(thread, threading._DummyThread)
+    # On its way out it may come here from `finally` blocks.
+    leaves = isinstance(sys.exception(), SystemExit)
+    if ends_by_exception and (leaves or not getattr(_this_thread, "was_ended", False)):
         _this_thread.was_ended = True
         raise SystemExit
     threading.Event().wait()
