@@ -355,6 +355,27 @@ daemon(interpreters.run, other, source, ch=ch, views=views)
     assert ended(program) == (3, "", "")
 
 
+def test_daemon_threads_that_wait_clean_up() -> None:
+    program = """
+full, lock = memchannel.Channel(maxsize=1), memchannel.Lock()
+full.send(0)
+lock.acquire()
+def wait(name, call):
+    try:
+        call()
+    except SystemExit:
+        os.write(1, name)
+for name, call in {
+    b"r": ch.recv, b"s": lambda: full.send(1), b"c": lambda: memchannel.select(ch), b"l": lock.acquire,
+    b"e": memchannel.Event().wait, b"t": lambda: ch.recv(60),
+}.items():
+    threading.Thread(target=wait, args=(name, call), daemon=True).start()
+while memchannel.stats().waiting < 6: time.sleep(0.001)
+"""
+    status, output, errors = ended(program)
+    assert (status, sorted(output), errors) == (3, sorted("rsclet"), "")
+
+
 def test_what_was_not_raised_never_is() -> None:
     one = interpreters.create(packages=None)
     interpreters.run(one, "import memchannel").check()

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 #include <memory>
@@ -61,6 +62,22 @@ void await_other_threads() noexcept {
     }
 }
 
+bool waits(OwnerId interpreter) {
+    const std::vector<Waiting> all = registry().waiters.snapshot();
+    return std::any_of(all.begin(), all.end(),
+                       [=](const Waiting& one) { return one.interpreter == interpreter; });
+}
+
+// Those that waited leave by SystemExit: a moment for their `finally` blocks, as CPython lets nobody in once
+// the main interpreter finalizes.
+void let_daemons_leave(OwnerId interpreter) {
+    constexpr timespec pause{0, 500'000};
+    for (int looks = 0; looks < 200 && waits(interpreter); ++looks) {
+        const Detached detached;
+        nanosleep(&pause, nullptr);
+    }
+}
+
 void end_interpreter(Ending& ending) noexcept {
     // By id, not by pointer: a forked child has accounts of its own.
     if (current_interpreter() != ending.interpreter) return;
@@ -69,6 +86,7 @@ void end_interpreter(Ending& ending) noexcept {
     const ErrorScope errors;
     try {
         registry().waiters.end(ending.interpreter);
+        if (ending.interpreter == 0) let_daemons_leave(ending.interpreter);
         registry().channels.end_interpreter(ending.interpreter);
         registry().primitives.end_interpreter(*owner);
     } catch (const std::bad_alloc&) {
