@@ -64,19 +64,23 @@ struct Told {
 };
 thread_local Told last_told;
 
-// Threads that only look, or give memory back, or are about to leave; those of the interpreter's own were
-// told.
+// Threads that only look, or give memory back, or are about to leave.
 bool spared() noexcept {
-    return stops_masked || PyThread_get_thread_ident() == stopper || OwnerTable::is_visiting() ||
-           is_own_thread();
+    return stops_masked || PyThread_get_thread_ident() == stopper || OwnerTable::is_visiting();
 }
 
-// sys.unraisablehook(unraisable) while the process ends, with the one before as `self`.
+// sys.unraisablehook(unraisable) while the process ends, with the one before as `self`. What was raised in
+// vain is raised once more as soon as the destructor is left, which may be all that a thread does.
 PyObject* ignore_exits(PyObject* previous, PyObject* unraisable) {
-    const Ref type = Ref::steal(PyObject_GetAttrString(unraisable, "exc_type"));
-    if (!type) return nullptr;
-    if (type.get() == PyExc_SystemExit) Py_RETURN_NONE;
-    return PyObject_CallOneArg(previous, unraisable);
+    return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
+        const Ref type = attribute(unraisable, "exc_type");
+        if (!type) return nullptr;
+        if (type.get() != PyExc_SystemExit) return PyObject_CallOneArg(previous, unraisable);
+        const Owner* const owner = registry().owners.find(current_interpreter());
+        if (owner && owner->stops() && !spared())
+            PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), PyExc_SystemExit);
+        Py_RETURN_NONE;
+    });
 }
 
 PyMethodDef ignore_exits_method = {"unraisablehook", ignore_exits, METH_O, nullptr};
@@ -101,7 +105,9 @@ int raise_exit(void* argument) {
         be_silent_about_exits();
         raise_in_own_threads(PyExc_SystemExit);
     }
-    if (spared() || (last_told.interpreter == owner.id() && last_told.round == round)) return 0;
+    // Those of the interpreter's own were told.
+    if (spared() || is_own_thread() || (last_told.interpreter == owner.id() && last_told.round == round))
+        return 0;
     last_told = {owner.id(), round};
     PyErr_SetNone(PyExc_SystemExit);
     return -1;
