@@ -128,6 +128,7 @@ def make_no_more() -> None:
 
 
 def _finish(number: int, packages: tuple[str, ...]) -> Interpreter:
+    hold_up_daemons()  # either this thread sees that the process ends, or who ends it that this goes on
     interpreter = Interpreter(number)
     set_up(interpreter, packages)
     hold(interpreter, wait=True)
@@ -147,13 +148,13 @@ def _new(allow_daemon_threads: bool) -> int:
                 raise RuntimeError("cannot make an interpreter in this thread: the process is ending")
             # Without counting references yet: others list it, and let go of it, before it has any of ours.
             number = _interpreters.create(config)
+            numbers_made.add(number)
     except (OSError, _interpreters.InterpreterError) as exc:
         reason = exc.__cause__ or exc.__context__ or exc
         no_memory = isinstance(reason, (OSError, MemoryError)) or "memory" in str(reason)
         kind = MemoryError if no_memory else RuntimeError
         there = len(interpreter_numbers())
         raise kind(f"cannot make an interpreter beside the {there} that there are: {reason}") from exc
-    numbers_made.add(number)
     if allow_daemon_threads:
         _interpreters.incref(number)  # for good: what drops the last reference cannot look for daemon threads
     return number

@@ -85,8 +85,11 @@ def _tell_unless_ending(hook: Callable[[threading.ExceptHookArgs], object], args
         hook(args)
 
 
-def stop_running(numbers: Collection[int]) -> None:
-    """Raise SystemExit in what runs in these interpreters, again if need be, and wait for its end."""
+def stop_running(numbers: Collection[int]) -> Collection[int]:
+    """Raise SystemExit in what runs in these interpreters, again if need be, and wait for its end.
+
+    Returns those where it went on.
+    """
     in_use = _those_in_use(numbers)  # this may take a second itself, where many threads take turns
     begin = time.monotonic()
     pause, times, number_of_round = 0.0001, 0, 0
@@ -109,6 +112,7 @@ def stop_running(numbers: Collection[int]) -> None:
     finally:
         for number in numbers:
             _core._stop_no_more(number)
+    return in_use.keys()
 
 
 def hold_up_daemons() -> None:

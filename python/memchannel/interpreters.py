@@ -24,7 +24,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from memchannel import _core
@@ -188,8 +188,12 @@ def _stop_and_close_all() -> None:
     # Registered after the core's own callback, so it runs before it: the core can still give memory back.
     # Left to CPython, interpreters end after the main one's modules, and 3.14 warns of them.
     _exiting.set()
+    stopped_in_vain: Collection[int] = ()
     if _is_main_interpreter():
-        _stop_all()  # first: nobody makes one from then on, or lets go of one
+        hold_up_from_now_on()
+        make_no_more()  # first: nobody makes one from then on, or lets go of one
+        # Also in those that others made: interpreters of ours, for instance.
+        stopped_in_vain = stop_running(set(interpreter_numbers()) - {_interpreters.get_current()[0]})
     # The core's own thread ends an interpreter when it drops the last reference, and CPython aborts when two
     # threads end the same one: take a reference, so that none is the last, and wait for an end that began.
     for number in list(numbers_made):
@@ -199,23 +203,34 @@ def _stop_and_close_all() -> None:
     # Where none was made nothing is to be waited for, and it may be that thread itself that ends this one.
     if (numbers_made or _is_main_interpreter()) and not _core._await_idle():
         return
-    for number in sorted(numbers_made):
-        # Others are closing it, or have.
-        with contextlib.suppress(_interpreters.InterpreterError, RuntimeError):
-            _core._closing(number, functools.partial(_destroy_idle, number))
+    # CPython's own functions hold up nobody: a daemon thread may have gone into one that was idle.
+    for _ in range(3):
+        left = _close_idle() - set(stopped_in_vain)
+        if not left or not _is_main_interpreter():
+            break
+        stopped_in_vain = {*stopped_in_vain, *stop_running(left)}
     _parked.clear()
 
 
-def _stop_all() -> None:
-    hold_up_from_now_on()
-    make_no_more()
-    # Also in those that others made: interpreters of ours, for instance.
-    stop_running(set(interpreter_numbers()) - {_interpreters.get_current()[0]})
+def _close_idle() -> set[int]:
+    """Close those that were made here; which are in use."""
+    left = set()
+    for number in sorted(numbers_made):
+        try:
+            if not _core._closing(number, functools.partial(_destroy_idle, number)):
+                left.add(number)
+        except _interpreters.InterpreterError:  # others have
+            pass
+        except RuntimeError:  # others are at it
+            left.add(number)
+    return left
 
 
-def _destroy_idle(number: int) -> None:
-    if not _interpreters.is_running(number) and not leftover_threads(number):
-        _interpreters.destroy(number)
+def _destroy_idle(number: int) -> bool:
+    if _interpreters.is_running(number) or leftover_threads(number):
+        return False
+    _interpreters.destroy(number)
+    return True
 
 
 def _forget_all() -> None:
