@@ -142,6 +142,25 @@ daemon(interpreters.run, other, source, ch=ch, inner=inner)
 }
 
 
+# A callback that was registered before memchannel was imported comes after ours.
+_LOCKED_AT_EXIT = "import atexit, threading\nlock = threading.Lock()\natexit.register(lock.acquire)\n"
+
+_SIGNALLED_AMID_CLEANING_UP = '''
+import signal
+source = """
+import os, signal, time
+try:
+    ch.send('running')
+    while True: pass
+finally:
+    os.kill(os.getpid(), signal.{signal})
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end: pass
+    print("cleaned up", flush=True)
+"""
+'''
+
+
 def ended(program: str, before: str = "") -> tuple[int, str, str]:
     """Run a program whose main thread ends then: exit status, output, error output."""
     done = subprocess.run(
@@ -184,19 +203,16 @@ daemon(work)
 
 
 def test_it_gives_back_what_it_has_locked() -> None:
-    # A callback that was registered before memchannel was imported comes after ours.
-    before = "import atexit, threading\nlock = threading.Lock()\natexit.register(lock.acquire)\n"
     program = """
 def work():
     with lock:
         interpreters.run(other, "ch.send('running')\\nwhile True: pass", ch=ch)
 daemon(work)
 """
-    assert ended(program, before) == (3, "", "")
+    assert ended(program, _LOCKED_AT_EXIT) == (3, "", "")
 
 
 def test_it_gives_back_what_it_has_locked_if_it_closes_interpreters_on_its_way() -> None:
-    before = "import atexit, threading\nlock = threading.Lock()\natexit.register(lock.acquire)\n"
     program = """
 def work():
     with lock:
@@ -206,7 +222,7 @@ def work():
             interpreters.close(other)
 daemon(work)
 """
-    assert ended(program, before) == (3, "", "")
+    assert ended(program, _LOCKED_AT_EXIT) == (3, "", "")
 
 
 def test_threads_that_begin_late_make_none() -> None:
@@ -231,12 +247,7 @@ def work():
 
 
 def test_a_thread_that_waits_to_make_one_gives_back_what_it_has_locked() -> None:
-    before = """
-import atexit, threading
-lock = threading.Lock()
-atexit.register(lock.acquire)
-atexit.register(lambda: turn.release())
-"""
+    before = _LOCKED_AT_EXIT + "atexit.register(lambda: turn.release())\n"
     program = """
 from memchannel import _making
 turn = _making._one_at_a_time
@@ -266,46 +277,28 @@ time.sleep(0.1)
 
 
 def test_ctrl_c_while_what_cleans_up_is_waited_for() -> None:
-    program = '''
-import signal
-source = """
-import os, signal, time
-try:
-    ch.send('running')
-    while True: pass
-finally:
-    os.kill(os.getpid(), signal.SIGINT)
-    end = time.monotonic() + 0.1
-    while time.monotonic() < end: pass
-    print("cleaned up", flush=True)
-"""
+    program = (
+        _SIGNALLED_AMID_CLEANING_UP.format(signal="SIGINT")
+        + """
 signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
 daemon(interpreters.run, other, source, ch=ch)
-'''
+"""
+    )
     assert ended(program) == (3, "cleaned up\ninterrupted\n", "")
 
 
 def test_a_signal_handler_that_exits_while_what_cleans_up_is_waited_for() -> None:
-    program = '''
-import signal
-source = """
-import os, signal, time
-try:
-    ch.send('running')
-    while True: pass
-finally:
-    os.kill(os.getpid(), signal.SIGTERM)
-    end = time.monotonic() + 0.1
-    while time.monotonic() < end: pass
-    print("cleaned up", flush=True)
-"""
+    program = (
+        _SIGNALLED_AMID_CLEANING_UP.format(signal="SIGTERM")
+        + """
 def handle(*_):
     print("terminated", flush=True)
     sys.exit(9)
 sys.unraisablehook = lambda raised: print("exit", raised.exc_value, flush=True)
 signal.signal(signal.SIGTERM, handle)
 daemon(interpreters.run, other, source, ch=ch)
-'''
+"""
+    )
     assert ended(program) == (3, "cleaned up\nterminated\nexit 9\n", "")
 
 
