@@ -20,8 +20,15 @@ if code < 0:
     "exit while a daemon thread runs Python code in an interpreter": """
 import _interpreters, threading, time
 number = _interpreters.create()
-threading.Thread(target=_interpreters.exec, args=(number, "while True: x = 1"), daemon=True).start()
+threading.Thread(target=_interpreters.exec, args=(number, "turn = 1\\nwhile turn: pass"), daemon=True).start()
 time.sleep(0.3)
+""",
+    "run a source whose last statement is `while True`": """
+import _interpreters, os, threading, time
+number = _interpreters.create()
+threading.Thread(target=_interpreters.exec, args=(number, "while True: pass"), daemon=True).start()
+time.sleep(0.3)
+os._exit(0)
 """,
     "sys._current_frames() while another interpreter runs Python code": """
 import _interpreters, sys, threading, time

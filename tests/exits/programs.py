@@ -85,7 +85,7 @@ kept = Holder()
         "work = {'target': interpreters.run, 'args': (other, 'ch.send(b\"\")\\nwhile True: pass')}\n"
         "threading.Thread(**work, kwargs={'ch': ch}, daemon=True).start()\n"
         "ch.recv().release()\n",
-        _BARE + "threading.Thread(target=_interpreters.exec, args=(number, 'while True: pass'), "
+        _BARE + "threading.Thread(target=_interpreters.exec, args=(number, 'turn = 1\\nwhile turn: pass'), "
         "daemon=True).start()\ntime.sleep(0.2)\n",
     ),
     "a daemon thread lends and gives back": Situation(
