@@ -20,7 +20,7 @@ if code < 0:
     "exit while a daemon thread runs Python code in an interpreter": """
 import _interpreters, threading, time
 number = _interpreters.create()
-threading.Thread(target=_interpreters.exec, args=(number, "turn = 1\\nwhile turn: pass"), daemon=True).start()
+threading.Thread(target=_interpreters.exec, args=(number, "x = 1\\nwhile x: x = 1"), daemon=True).start()
 time.sleep(0.3)
 """,
     "run a source whose last statement is `while True`": """
