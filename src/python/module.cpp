@@ -22,6 +22,7 @@
 #include "numpy_abi.hpp"
 #include "plain_types.hpp"
 #include "primitive_types.hpp"
+#include "process_arguments.hpp"
 #include "share.hpp"
 #include "shared_buffer.hpp"
 #include "string_view.hpp"
@@ -118,6 +119,7 @@ PyMethodDef methods[] = {
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_leaving_ordinary", leaving_ordinary, METH_O, nullptr},
     {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
+    {"_process_arguments", process_arguments, METH_NOARGS, nullptr},
     {"_count_threads", count_threads, METH_NOARGS, nullptr},
     {"_current_frames", current_frames, METH_NOARGS, nullptr},
     {"_mark_interrupted", mark_interrupted, METH_NOARGS, nullptr},

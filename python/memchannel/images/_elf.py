@@ -7,6 +7,8 @@ Linking") and, for `DT_GNU_HASH`, of glibc's `elf/dl-lookup.c`.
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
 import re
 import struct
@@ -15,18 +17,22 @@ from collections.abc import Iterable, Iterator
 
 from ._errors import ImageError
 
-_PT_LOAD, _PT_DYNAMIC, _PT_GNU_RELRO = 1, 2, 0x6474E552
+_PT_LOAD, _PT_DYNAMIC, _PT_GNU_EH_FRAME, _PT_GNU_STACK, _PT_GNU_RELRO = 1, 2, *range(0x6474E550, 0x6474E553)
 _PF_X, _PF_W = 1, 2
-_DT_NEEDED, _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_STRSZ = 1, 2, 5, 6, 7, 8, 10
+_DT_NEEDED, _DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ, DT_STRSZ = 1, 2, 5, 6, 7, 8, 10
 _DT_SONAME, _DT_RPATH, _DT_TEXTREL, _DT_JMPREL, _DT_RUNPATH, _DT_FLAGS = 14, 15, 22, 23, 29, 30
 _DT_HASH, _DT_GNU_HASH, _DT_RELACOUNT = 4, 0x6FFFFEF5, 0x6FFFFFF9
+DT_INIT, DT_FINI, DT_INIT_ARRAY, DT_INIT_ARRAYSZ, DT_FINI_ARRAYSZ = 12, 13, 25, 27, 28
 _DF_TEXTREL = 4
 _UNIQUE = re.compile(b"[\xa0-\xaf]")  # `st_info` of a symbol with the binding STB_GNU_UNIQUE, of any type
+_INDIRECT = re.compile(b"[\x0a\x1a\x2a\xaa]")  # of a symbol of type STT_GNU_IFUNC, of any binding
 _PYTHON_NAME = re.compile(b"_?Py[A-Z]")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
-# e_machine, and the relocations that put a symbol's address into a word: absolute, GLOB_DAT, JUMP_SLOT.
-_MACHINES = {"x86_64": (62, (1, 6, 7)), "aarch64": (183, (257, 1025, 1026))}
+DYNAMIC_ENTRY = struct.Struct("<qQ")
+# e_machine, the relocations that put a symbol's address into a word (absolute, GLOB_DAT, JUMP_SLOT), and the
+# one that puts there what a function returns (IRELATIVE).
+_MACHINES = {"x86_64": (62, (1, 6, 7), 37), "aarch64": (183, (257, 1025, 1026), 1032)}
 
 
 class Segment:
@@ -123,7 +129,8 @@ class ElfFile:
         entries = self._read(table, entry_size * count)
         self.segments: list[Segment] = []
         self.relro = range(0)  # addresses that become read-only once the linker is done
-        self._dynamic = (0, 0)
+        self.dynamic = (0, 0)  # place and size of the dynamic section in the file
+        self._headed: list[int] = []  # addresses of what other program headers name
         for i in range(count):
             kind, flags, offset, address, _, size, memory_size = struct.unpack_from(
                 "<IIQQQQQ", entries, i * entry_size
@@ -133,10 +140,12 @@ class ElfFile:
                     self._read(offset, size)  # raises: the segment ends behind the end of the file
                 self.segments.append(Segment(flags, offset, address, size, memory_size))
             elif kind == _PT_DYNAMIC:
-                self._dynamic = (offset, size)
+                self.dynamic = (offset, size)
             elif kind == _PT_GNU_RELRO:
                 self.relro = range(address, address + memory_size)
-        if not self._dynamic[1]:
+            if kind not in (_PT_LOAD, _PT_GNU_EH_FRAME, _PT_GNU_STACK):
+                self._headed.append(address)
+        if not self.dynamic[1]:
             raise self._fail("not a shared object (no dynamic section)")
 
     def _file_offset(self, address: int) -> int:
@@ -146,12 +155,12 @@ class ElfFile:
         raise self._fail(f"malformed: address {address:#x} is in no segment")
 
     def _parse_dynamic(self) -> None:
-        entries = list(struct.iter_unpack("<qQ", self._read(*self._dynamic)))
+        entries = list(DYNAMIC_ENTRY.iter_unpack(self._read(*self.dynamic)))
         tags = dict(reversed(entries))  # of repeated tags the first counts
         if _DT_STRTAB not in tags or _DT_SYMTAB not in tags:
             raise self._fail("malformed: no dynamic string or symbol table")
         self.strings_offset = self._file_offset(tags[_DT_STRTAB])
-        self.strings = self._read(self.strings_offset, tags.get(_DT_STRSZ, 0))
+        self.strings = self._read(self.strings_offset, tags.get(DT_STRSZ, 0))
         self.needed = [self._string(value) for tag, value in entries if tag == _DT_NEEDED]
         self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
         self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
@@ -162,7 +171,7 @@ class ElfFile:
         ] = {}  # symbols that are one per process: name to place of `st_info` in the file
         self._parse_symbols(tags)
         self.uses_python = any(_PYTHON_NAME.match(self.strings, name) for name in self._undefined)
-        self._tags = tags
+        self.entries, self._tags = entries, tags
 
     def _folders(self, offset: int | None) -> list[str]:
         if offset is None:
@@ -193,6 +202,7 @@ class ElfFile:
                 if name:
                     self._check_string(name)
                     self._undefined[name] = index
+        self._has_resolvers = _INDIRECT.search(kinds) is not None
         for match in re.finditer(_UNIQUE, kinds):
             index = match.start()
             if sections[index] or sections_high[index]:
@@ -235,19 +245,50 @@ class ElfFile:
         if not wanted:
             return []
         kinds = _MACHINES[os.uname().machine][1]
+        return [
+            (wanted[info >> 32], address)
+            for address, info, _ in self._relocations
+            if info >> 32 in wanted and info & 0xFFFFFFFF in kinds
+        ]
+
+    @functools.cached_property
+    def _relocations(self) -> list[tuple[int, int, int]]:
+        """The relocations but those that are counted as relative: they come first, and name no symbol."""
         tags = self._tags
-        first = tags.get(_DT_RELACOUNT, 0) * _RELOCATION.size  # those before it name no symbol
-        tables = [(tags.get(_DT_RELA), first, tags.get(_DT_RELASZ, 0))]
-        tables.append((tags.get(_DT_JMPREL), 0, tags.get(_DT_PLTRELSZ, 0)))
-        found = []
-        for table, start, size in tables:
-            if table is None:
-                continue
-            data = self._read(self._file_offset(table) + start, size - start)
-            for address, info, _ in _RELOCATION.iter_unpack(data):
-                if info >> 32 in wanted and info & 0xFFFFFFFF in kinds:
-                    found.append((wanted[info >> 32], address))
+        tables = [(_DT_RELA, _DT_RELASZ, tags.get(_DT_RELACOUNT, 0)), (_DT_JMPREL, _DT_PLTRELSZ, 0)]
+        found: list[tuple[int, int, int]] = []
+        for table, size, skipped in tables:
+            if table in tags:
+                start = skipped * _RELOCATION.size
+                data = self._read(self._file_offset(tags[table]) + start, tags.get(size, 0) - start)
+                found += _RELOCATION.iter_unpack(data)
         return found
+
+    def unread_segments(self) -> list[Segment]:
+        """Return the segments of which the linker reads nothing: code and constants, but no tables.
+
+        It reads what program headers and the dynamic section point to, and runs resolvers of indirect
+        functions before the constructors. Of numbers in the dynamic section that are no addresses, some look
+        like one, which does no harm. The file must be open.
+        """
+        resolving = _MACHINES[os.uname().machine][2]
+        if self.has_text_relocations or self._has_resolvers:
+            return []
+        if any(info & 0xFFFFFFFF == resolving for _, info, _ in self._relocations):
+            return []
+        read = [*self._headed, *(value for tag, value in self.entries if tag not in (DT_INIT, DT_FINI))]
+        return [
+            segment
+            for segment in self.segments
+            if segment.offset and not segment.writable and segment.memory_size == segment.size
+            if not any(segment.address <= address < segment.address + segment.size for address in read)
+        ]
+
+    def is_read_only(self, address: int) -> bool:
+        """Whether the linker makes the page of an address read-only once it is done."""
+        # What glibc protects of PT_GNU_RELRO begins and ends with a page (elf/dl-reloc.c, _dl_protect_relro).
+        page = mmap.PAGESIZE
+        return self.relro.start // page <= address // page < self.relro.stop // page
 
 
 def unsupported_platform() -> str | None:

@@ -2,7 +2,8 @@
 
 The dynamic linker loads a file once per process, and so there is one set of C statics for all interpreters.
 It knows files by name and inode (glibc, `elf/dl-load.c`, `_dl_map_object`); a copy in anonymous memory has a
-new inode, and given a new name as well it is loaded as a library of its own.
+new inode, and given a new name as well it is loaded as a library of its own. Code and constants are left out
+of the copy, and mapped from the original file before anything runs.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from . import _blas, _libc
-from ._elf import ElfFile
+from . import _blas, _constructors, _libc
+from ._elf import ElfFile, Segment
 from ._errors import ImageError
 
 _PAGE = mmap.PAGESIZE
@@ -61,12 +62,18 @@ def load_image(
     OSError
         No file descriptor is left.
     """
-    with _copy_of(elf) as (fd, name):
+    left_out = elf.unread_segments()
+    with _copy_of(elf, left_out) as (fd, name):
         changed = _replace_names(fd, elf, renames) | _make_global(fd, elf, own)
+        if left_out:
+            _constructors.hold_back(fd, elf)
         handle = _open(name, elf.path)
+        shared = _share(elf, handle, fd, changed, left_out)
         _substitute(elf, handle, substitutes)
+        if left_out:
+            _constructors.run(elf, handle)
         _blas.tell(elf, handle)
-        return Image(elf.path, handle, _share(elf, handle, fd, changed))
+        return Image(elf.path, handle, shared)
 
 
 def _open(name: str, path: str) -> int:
@@ -113,8 +120,9 @@ def explain_descriptors(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _copy_of(elf: ElfFile) -> Iterator[tuple[int, str]]:
+def _copy_of(elf: ElfFile, left_out: Iterable[Segment]) -> Iterator[tuple[int, str]]:
     """Copy the file to where it can be executed; yields a descriptor and a name to load it by."""
+    pages = _pages_to_copy(elf, left_out)
     refused = []
     for place, make in places:
         try:
@@ -125,7 +133,7 @@ def _copy_of(elf: ElfFile) -> Iterator[tuple[int, str]]:
             refused.append(f"{place}: {error.strerror or error}")
             continue
         try:
-            problem = _fill(elf, fd) or _execution_problem(fd, name)
+            problem = _fill(elf, fd, pages) or _execution_problem(fd, name)
             if problem is None:
                 yield fd, name
                 return
@@ -142,21 +150,45 @@ def _copy_of(elf: ElfFile) -> Iterator[tuple[int, str]]:
     )
 
 
-def _fill(elf: ElfFile, fd: int) -> str | None:
-    """Copy the file's bytes; returns why the place cannot hold them, or None."""
-    done = 0
+def _pages_to_copy(elf: ElfFile, left_out: Iterable[Segment]) -> set[int]:
+    """Return the numbers of the pages that the linker wants: of all segments but those left out."""
+    skipped = list(left_out)
+    pages: set[int] = set()
+    for segment in elf.segments:
+        if segment not in skipped:
+            pages.update(_pages(segment.offset, segment.size))
+            continue
+        address = _constructors.last_destructor(elf)
+        if address is not None and segment.address <= address < segment.address + segment.size:
+            place = segment.offset + address - segment.address
+            pages.update(_pages(place, min(_PAGE, segment.offset + segment.size - place)))
+    return pages
+
+
+def _fill(elf: ElfFile, fd: int, pages: Iterable[int]) -> str | None:
+    """Copy pages of the file; returns why the place cannot hold them, or None."""
+    complete = True
     try:
-        while done < elf.size and (count := os.sendfile(fd, elf.fd, done, elf.size - done)):
-            done += count
+        os.ftruncate(fd, elf.size)
+        for first, count in _runs(sorted(pages)):
+            done, end = first * _PAGE, min((first + count) * _PAGE, elf.size)
+            os.lseek(fd, done, os.SEEK_SET)
+            while done < end and (written := os.sendfile(fd, elf.fd, done, end - done)):
+                done += written
+            complete = complete and done == end
     except OSError as error:
         return error.strerror
-    if done != elf.size or elf.current_stamp() != elf.stamp:
-        raise ImageError(
-            f"{elf.path} changed on disk while it was being loaded; import it again once its package is "
-            "installed",
-            path=elf.path,
-        )
+    if not complete or elf.current_stamp() != elf.stamp:
+        raise _changed(elf)
     return None
+
+
+def _changed(elf: ElfFile) -> ImageError:
+    return ImageError(
+        f"{elf.path} changed on disk while it was being loaded; import it again once its package is "
+        "installed",
+        path=elf.path,
+    )
 
 
 def _execution_problem(fd: int, name: str) -> str | None:
@@ -227,21 +259,23 @@ def _make_global(fd: int, elf: ElfFile, symbols: Iterable[str]) -> set[int]:
 def _substitute(elf: ElfFile, handle: int, substitutes: Mapping[str, int]) -> None:
     base = _libc.link_map(handle).l_addr
     for name, address in elf.references(substitutes):
-        # What glibc protects of PT_GNU_RELRO begins and ends with a page (elf/dl-reloc.c, _dl_protect_relro).
-        read_only = elf.relro.start // _PAGE <= address // _PAGE < elf.relro.stop // _PAGE
-        _libc.write_address(base + address, substitutes[name], read_only=read_only)
+        _libc.write_address(base + address, substitutes[name], read_only=elf.is_read_only(address))
 
 
-def _share(elf: ElfFile, handle: int, fd: int, changed: set[int]) -> int:
+def _share(elf: ElfFile, handle: int, fd: int, changed: set[int], left_out: list[Segment]) -> int:
     """Map the read-only parts of a loaded copy from the original file, and free their copies.
 
     The bytes are the same, so this changes nothing but who pays for them: those pages are in memory once for
-    all images and the original, and profilers find them in the original file. Done after the linker has run
-    the constructors, which need them from the start. Returns the number of bytes shared.
+    all images and the original, and profilers find them in the original file. Of the parts left out there
+    are no copies. Returns the number of bytes shared.
     """
     library = _libc.link_map(handle)
     _libc.rename(library, unique_path(elf.path, os.fstat(fd).st_ino))
-    if elf.has_text_relocations or elf.current_stamp() != elf.stamp:
+    if elf.current_stamp() != elf.stamp:
+        if left_out:
+            raise _changed(elf)
+        return 0
+    if elf.has_text_relocations:
         return 0
     readable, own = [], changed
     for segment in elf.segments:
@@ -256,19 +290,28 @@ def _share(elf: ElfFile, handle: int, fd: int, changed: set[int]) -> int:
         for first, count in _runs(page for page in _pages(segment.offset, segment.size) if page not in own):
             try:
                 _libc.map_file(base + first * _PAGE, count * _PAGE, protection, elf.fd, first * _PAGE)
-            except OSError:
-                return shared  # refused before anything changed: the copy's own pages stay in use
+            except OSError as error:  # refused before anything changed: the copy's own pages stay in use
+                _fill_in(elf, fd, left_out, own, error)
+                return shared
             shared += count * _PAGE
     for first, count in _runs(page for page in _pages(0, elf.size) if page not in own):
         _libc.punch_hole(fd, first * _PAGE, count * _PAGE)
     return shared
 
 
+def _fill_in(elf: ElfFile, fd: int, left_out: list[Segment], own: set[int], error: OSError) -> None:
+    """Copy what was left out after all; what is mapped of the copy shows it, as nobody wrote there."""
+    pages = {page for segment in left_out for page in _pages(segment.offset, segment.size)}
+    problem = _fill(elf, fd, pages - own)
+    if problem is not None:
+        raise ImageError(f"{elf.path}: no memory for its code: {error.strerror}; {problem}", path=elf.path)
+
+
 def _pages(offset: int, size: int) -> range:
     return range(offset // _PAGE, -(-(offset + size) // _PAGE))
 
 
-def _runs(pages: Iterator[int]) -> Iterator[tuple[int, int]]:
+def _runs(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Join consecutive numbers to pairs of the first and their count."""
     first = count = 0
     for page in pages:

@@ -67,6 +67,8 @@ _get_def = _function("PyModule_GetDef", ctypes.c_void_p, ctypes.py_object)
 _find_module = _function("PyState_FindModule", ctypes.c_void_p, ctypes.c_void_p)
 _add_module = _function("PyState_AddModule", ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
 _decref = _function("Py_DecRef", None, ctypes.c_void_p)
+_environ = ctypes.c_void_p.in_dll(_library, "environ")
+_constructor = ctypes.PYFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _pointer_from_void = ctypes.PYFUNCTYPE(ctypes.c_void_p)
 _module_def_type = ctypes.addressof(ctypes.c_char.in_dll(_library, "PyModuleDef_Type"))
 
@@ -137,6 +139,11 @@ def write_address(location: int, value: int, *, read_only: bool) -> None:
 def punch_hole(fd: int, offset: int, size: int) -> None:
     """Give the memory of a range of the file back; nothing happens where the file system cannot."""
     _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, size)
+
+
+def call_constructor(address: int, count: int, arguments: int) -> None:
+    """Call a constructor of a library with the arguments of the process and its environment."""
+    _constructor(address)(count, arguments, _environ)
 
 
 def call_init(address: int, name: str) -> tuple[int, Any, bool]:

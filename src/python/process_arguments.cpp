@@ -1,0 +1,23 @@
+#include "process_arguments.hpp"
+
+namespace memchannel {
+
+namespace {
+
+int argument_count = 0;
+char** argument_array = nullptr;
+
+// The dynamic linker of glibc gives constructors the arguments of main (elf/dl-init.c, call_init), and there
+// is no other public way to them.
+[[gnu::constructor]] void keep_arguments(int count, char** arguments) {
+    argument_count = count;
+    argument_array = arguments;
+}
+
+}  // namespace
+
+PyObject* process_arguments(PyObject*, PyObject*) {
+    return Py_BuildValue("iN", argument_count, PyLong_FromVoidPtr(argument_array));
+}
+
+}  // namespace memchannel
