@@ -129,7 +129,9 @@ def process_handoff(count: int) -> Iterator[Side]:
 @bench.scenario
 def handoff() -> None:
     """Two interpreters wake each other in turn."""
-    count = bench.scaled(50_000, 5_000)
+    # Some tenths of a second: the first hundredths, in which both may share a core, count for little.
+    count = bench.scaled(500_000, 5_000)
+    few = bench.scaled(20_000, 500)  # of those that take a hundred times as long
     there, back = Lock(), Lock()
     there.acquire()
     back.acquire()
@@ -139,9 +141,9 @@ def handoff() -> None:
         sides: dict[str, Side] = {
             "two interpreters": lambda: round_trips(there, back, count),
             "core": lambda: bare("handoff", count),
-            "threads, Lock": lambda: thread_handoff(count // 10),
+            "threads, Lock": lambda: thread_handoff(few),
         }
-        bench.enter(stack, sides, "processes, Lock", lambda: companion(process_handoff, count // 10))
+        bench.enter(stack, sides, "processes, Lock", lambda: companion(process_handoff, few))
         bench.compare("hand-over of a Lock", sides, against="core", reach=2.0)
 
 
