@@ -28,7 +28,7 @@ _UNIQUE = re.compile(b"[\xa0-\xaf]")  # `st_info` of a symbol with the binding S
 _INDIRECT = re.compile(b"[\x0a\x1a\x2a\xaa]")  # of a symbol of type STT_GNU_IFUNC, of any binding
 _PYTHON_NAME = re.compile(b"_?Py[A-Z]")
 _SYMBOL = struct.Struct("<IBBHQQ")
-_RELOCATION = struct.Struct("<QQq")
+_RELOCATION_SIZE = 24  # three words: place, symbol and kind, addend
 DYNAMIC_ENTRY = struct.Struct("<qQ")
 # e_machine, the relocations that put a symbol's address into a word (absolute, GLOB_DAT, JUMP_SLOT), and the
 # one that puts there what a function returns (IRELATIVE).
@@ -165,7 +165,6 @@ class ElfFile:
         self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
         self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
         self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
-        self._undefined: dict[int, int] = {}  # place of the name in `strings` to index
         self.unique: dict[
             str, int
         ] = {}  # symbols that are one per process: name to place of `st_info` in the file
@@ -193,21 +192,18 @@ class ElfFile:
     def _parse_symbols(self, tags: dict[int, int]) -> None:
         table = self._file_offset(tags[_DT_SYMTAB])
         symbols = self._read(table, self._symbol_count(tags) * _SYMBOL.size)
-        # Columns of the table: a library may define tens of thousands, and few are wanted.
-        kinds, sections, sections_high = (symbols[column :: _SYMBOL.size] for column in (4, 6, 7))
-        for match in re.finditer(rb"\0", sections):
-            index = match.start()
-            if sections_high[index] == 0:
-                name = _SYMBOL.unpack_from(symbols, index * _SYMBOL.size)[0]
-                if name:
-                    self._check_string(name)
-                    self._undefined[name] = index
+        # By columns: a library may define tens of thousands, and few are wanted.
+        kinds, *sections = (symbols[column :: _SYMBOL.size] for column in (4, 6, 7))
+        names = memoryview(symbols).cast("I")[:: _SYMBOL.size // 4].tolist()
+        self._check_string(max(names, default=0))  # then all of them end
+        indices = range(len(names))
+        self._undefined = {
+            names[i]: i for i in indices if not (sections[0][i] or sections[1][i]) and names[i]
+        }
         self._has_resolvers = _INDIRECT.search(kinds) is not None
-        for match in re.finditer(_UNIQUE, kinds):
-            index = match.start()
-            if sections[index] or sections_high[index]:
-                name = _SYMBOL.unpack_from(symbols, index * _SYMBOL.size)[0]
-                self.unique[self._string(name)] = table + index * _SYMBOL.size + 4
+        for index in (match.start() for match in re.finditer(_UNIQUE, kinds)):
+            if sections[0][index] or sections[1][index]:
+                self.unique[self._string(names[index])] = table + index * _SYMBOL.size + 4
 
     def _symbol_count(self, tags: dict[int, int]) -> int:
         """Count the dynamic symbols, of which only the hash tables tell the number."""
@@ -247,22 +243,24 @@ class ElfFile:
         kinds = _MACHINES[os.uname().machine][1]
         return [
             (wanted[info >> 32], address)
-            for address, info, _ in self._relocations
+            for address, info in zip(*self._relocations, strict=True)
             if info >> 32 in wanted and info & 0xFFFFFFFF in kinds
         ]
 
     @functools.cached_property
-    def _relocations(self) -> list[tuple[int, int, int]]:
-        """The relocations but those that are counted as relative: they come first, and name no symbol."""
+    def _relocations(self) -> tuple[list[int], list[int]]:
+        """Places and kinds of the relocations that name symbols: those counted as relative come first."""
         tags = self._tags
         tables = [(_DT_RELA, _DT_RELASZ, tags.get(_DT_RELACOUNT, 0)), (_DT_JMPREL, _DT_PLTRELSZ, 0)]
-        found: list[tuple[int, int, int]] = []
+        words: list[int] = []
         for table, size, skipped in tables:
             if table in tags:
-                start = skipped * _RELOCATION.size
+                start = skipped * _RELOCATION_SIZE
                 data = self._read(self._file_offset(tags[table]) + start, tags.get(size, 0) - start)
-                found += _RELOCATION.iter_unpack(data)
-        return found
+                words += (
+                    memoryview(data[: len(data) // _RELOCATION_SIZE * _RELOCATION_SIZE]).cast("Q").tolist()
+                )
+        return words[::3], words[1::3]
 
     def unread_segments(self) -> list[Segment]:
         """Return the segments of which the linker reads nothing: code and constants, but no tables.
@@ -274,7 +272,7 @@ class ElfFile:
         resolving = _MACHINES[os.uname().machine][2]
         if self.has_text_relocations or self._has_resolvers:
             return []
-        if any(info & 0xFFFFFFFF == resolving for _, info, _ in self._relocations):
+        if resolving in {info & 0xFFFFFFFF for info in self._relocations[1]}:
             return []
         read = [*self._headed, *(value for tag, value in self.entries if tag not in (DT_INIT, DT_FINI))]
         return [

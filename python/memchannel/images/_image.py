@@ -64,7 +64,7 @@ def load_image(
     """
     left_out = elf.unread_segments()
     with _copy_of(elf, left_out) as (fd, name):
-        changed = _replace_names(fd, elf, renames) | _make_global(fd, elf, own)
+        changed = _replace_names(fd, elf, renames) + _make_global(fd, elf, own)
         if left_out:
             _constructors.hold_back(fd, elf)
         handle = _open(name, elf.path)
@@ -120,9 +120,8 @@ def explain_descriptors(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _copy_of(elf: ElfFile, left_out: Iterable[Segment]) -> Iterator[tuple[int, str]]:
+def _copy_of(elf: ElfFile, left_out: list[Segment]) -> Iterator[tuple[int, str]]:
     """Copy the file to where it can be executed; yields a descriptor and a name to load it by."""
-    pages = _pages_to_copy(elf, left_out)
     refused = []
     for place, make in places:
         try:
@@ -133,7 +132,7 @@ def _copy_of(elf: ElfFile, left_out: Iterable[Segment]) -> Iterator[tuple[int, s
             refused.append(f"{place}: {error.strerror or error}")
             continue
         try:
-            problem = _fill(elf, fd, pages) or _execution_problem(fd, name)
+            problem = _fill(elf, fd, _pages_to_copy(elf, left_out)) or _execution_problem(fd, name)
             if problem is None:
                 yield fd, name
                 return
@@ -150,28 +149,24 @@ def _copy_of(elf: ElfFile, left_out: Iterable[Segment]) -> Iterator[tuple[int, s
     )
 
 
-def _pages_to_copy(elf: ElfFile, left_out: Iterable[Segment]) -> set[int]:
-    """Return the numbers of the pages that the linker wants: of all segments but those left out."""
-    skipped = list(left_out)
-    pages: set[int] = set()
+def _pages_to_copy(elf: ElfFile, left_out: list[Segment]) -> Iterator[range]:
+    """Give the numbers of the pages that the linker wants: of all segments but those left out."""
+    last = _constructors.last_destructor(elf)
     for segment in elf.segments:
-        if segment not in skipped:
-            pages.update(_pages(segment.offset, segment.size))
-            continue
-        address = _constructors.last_destructor(elf)
-        if address is not None and segment.address <= address < segment.address + segment.size:
-            place = segment.offset + address - segment.address
-            pages.update(_pages(place, min(_PAGE, segment.offset + segment.size - place)))
-    return pages
+        if segment not in left_out:
+            yield _pages(segment.offset, segment.size)
+        elif last is not None and segment.address <= last < segment.address + segment.size:
+            place = segment.offset + last - segment.address
+            yield _pages(place, min(_PAGE, segment.offset + segment.size - place))
 
 
-def _fill(elf: ElfFile, fd: int, pages: Iterable[int]) -> str | None:
+def _fill(elf: ElfFile, fd: int, parts: Iterable[range]) -> str | None:
     """Copy pages of the file; returns why the place cannot hold them, or None."""
     complete = True
     try:
         os.ftruncate(fd, elf.size)
-        for first, count in _runs(sorted(pages)):
-            done, end = first * _PAGE, min((first + count) * _PAGE, elf.size)
+        for pages in parts:
+            done, end = pages.start * _PAGE, min(pages.stop * _PAGE, elf.size)
             os.lseek(fd, done, os.SEEK_SET)
             while done < end and (written := os.sendfile(fd, elf.fd, done, end - done)):
                 done += written
@@ -230,9 +225,9 @@ places: tuple[tuple[str, Callable[[str], tuple[int, str]]], ...] = (
 )
 
 
-def _replace_names(fd: int, elf: ElfFile, renames: Mapping[str, str]) -> set[int]:
+def _replace_names(fd: int, elf: ElfFile, renames: Mapping[str, str]) -> list[range]:
     """Replace names in the copy's string table; returns the numbers of the pages changed."""
-    changed: set[int] = set()
+    changed = []
     for old, new in renames.items():
         pattern, name = (b"\0" + os.fsencode(text) + b"\0" for text in (old, new))
         if len(pattern) != len(name):
@@ -240,19 +235,19 @@ def _replace_names(fd: int, elf: ElfFile, renames: Mapping[str, str]) -> set[int
         position = elf.strings.find(pattern)
         while position >= 0:
             os.pwrite(fd, name, elf.strings_offset + position)
-            changed.update(_pages(elf.strings_offset + position, len(name)))
+            changed.append(_pages(elf.strings_offset + position, len(name)))
             position = elf.strings.find(pattern, position + 1)
     return changed
 
 
-def _make_global(fd: int, elf: ElfFile, symbols: Iterable[str]) -> set[int]:
+def _make_global(fd: int, elf: ElfFile, symbols: Iterable[str]) -> list[range]:
     """Give unique symbols of the copy the ordinary binding; returns the numbers of the pages changed."""
-    changed: set[int] = set()
+    changed = []
     for symbol in symbols:
         place = elf.unique[symbol]
         info = os.pread(fd, 1, place)[0]
         os.pwrite(fd, bytes([_STB_GLOBAL << 4 | info & 0xF]), place)
-        changed.update(_pages(place, 1))
+        changed.append(_pages(place, 1))
     return changed
 
 
@@ -262,7 +257,7 @@ def _substitute(elf: ElfFile, handle: int, substitutes: Mapping[str, int]) -> No
         _libc.write_address(base + address, substitutes[name], read_only=elf.is_read_only(address))
 
 
-def _share(elf: ElfFile, handle: int, fd: int, changed: set[int], left_out: list[Segment]) -> int:
+def _share(elf: ElfFile, handle: int, fd: int, changed: list[range], left_out: list[Segment]) -> int:
     """Map the read-only parts of a loaded copy from the original file, and free their copies.
 
     The bytes are the same, so this changes nothing but who pays for them: those pages are in memory once for
@@ -277,32 +272,33 @@ def _share(elf: ElfFile, handle: int, fd: int, changed: set[int], left_out: list
         return 0
     if elf.has_text_relocations:
         return 0
-    readable, own = [], changed
+    readable, own = [], list(changed)
     for segment in elf.segments:
         if segment.writable or segment.memory_size != segment.size:
-            own |= set(_pages(segment.offset, segment.size))
+            own.append(_pages(segment.offset, segment.size))
         else:
             readable.append(segment)
     shared = 0
     for segment in readable:
         protection = mmap.PROT_READ | (mmap.PROT_EXEC if segment.executable else 0)
         base = library.l_addr + segment.address - segment.offset
-        for first, count in _runs(page for page in _pages(segment.offset, segment.size) if page not in own):
+        for pages in _gaps(_pages(segment.offset, segment.size), own):
+            start, size = pages.start * _PAGE, len(pages) * _PAGE
             try:
-                _libc.map_file(base + first * _PAGE, count * _PAGE, protection, elf.fd, first * _PAGE)
+                _libc.map_file(base + start, size, protection, elf.fd, start)
             except OSError as error:  # refused before anything changed: the copy's own pages stay in use
                 _fill_in(elf, fd, left_out, own, error)
                 return shared
-            shared += count * _PAGE
-    for first, count in _runs(page for page in _pages(0, elf.size) if page not in own):
-        _libc.punch_hole(fd, first * _PAGE, count * _PAGE)
+            shared += size
+    for pages in _gaps(_pages(0, elf.size), own):
+        _libc.punch_hole(fd, pages.start * _PAGE, len(pages) * _PAGE)
     return shared
 
 
-def _fill_in(elf: ElfFile, fd: int, left_out: list[Segment], own: set[int], error: OSError) -> None:
+def _fill_in(elf: ElfFile, fd: int, left_out: list[Segment], own: list[range], error: OSError) -> None:
     """Copy what was left out after all; what is mapped of the copy shows it, as nobody wrote there."""
-    pages = {page for segment in left_out for page in _pages(segment.offset, segment.size)}
-    problem = _fill(elf, fd, pages - own)
+    parts = [part for segment in left_out for part in _gaps(_pages(segment.offset, segment.size), own)]
+    problem = _fill(elf, fd, parts)
     if problem is not None:
         raise ImageError(f"{elf.path}: no memory for its code: {error.strerror}; {problem}", path=elf.path)
 
@@ -311,15 +307,12 @@ def _pages(offset: int, size: int) -> range:
     return range(offset // _PAGE, -(-(offset + size) // _PAGE))
 
 
-def _runs(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Join consecutive numbers to pairs of the first and their count."""
-    first = count = 0
-    for page in pages:
-        if page == first + count:
-            count += 1
-            continue
-        if count:
-            yield first, count
-        first, count = page, 1
-    if count:
-        yield first, count
+def _gaps(pages: range, taken: Iterable[range]) -> Iterator[range]:
+    """Give the parts of a range that are in no other."""
+    start = pages.start
+    for one in sorted(taken, key=lambda other: other.start):
+        if start < min(one.start, pages.stop):
+            yield range(start, min(one.start, pages.stop))
+        start = max(start, one.stop)
+    if start < pages.stop:
+        yield range(start, pages.stop)
