@@ -283,10 +283,13 @@ class ElfFile:
         ]
 
     def is_read_only(self, address: int) -> bool:
-        """Whether the linker makes the page of an address read-only once it is done."""
+        """Whether an address cannot be written to once the linker is done."""
         # What glibc protects of PT_GNU_RELRO begins and ends with a page (elf/dl-reloc.c, _dl_protect_relro).
         page = mmap.PAGESIZE
-        return self.relro.start // page <= address // page < self.relro.stop // page
+        if self.relro.start // page <= address // page < self.relro.stop // page:
+            return True
+        parts = (segment for segment in self.segments if not segment.writable)
+        return any(one.address <= address < one.address + one.size for one in parts)
 
 
 def unsupported_platform() -> str | None:
