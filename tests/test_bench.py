@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,34 @@ def run_bench(*arguments: str | Path, folder: Path, limit: int = 280) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    ["primitives.handoff", "primitives.fairness", "selects.many_selects", "waiting.parked", "releases.busy"],
+)
+def test_ctrl_c_ends_a_benchmark_whose_other_sides_wait(scenario: str, tmp_path: Path) -> None:
+    name, _, only = scenario.partition(".")
+    command = [sys.executable, "-m", "memchannel", "bench", name, "--only", only, "--repeats", "10000"]
+    with subprocess.Popen(
+        [*command, "--against", "serial"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(f"== {name}"):
+                break
+        time.sleep(1)  # most likely amid the scenario; anywhere else it ends as well
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (130, "memchannel bench: interrupted\n")
 
 
 def without(text: str, *names: str) -> str:
@@ -128,8 +158,46 @@ def test_unknown_names_are_refused_with_those_that_there_are(
     fails(capsys, ["bench", "--page", "nosuch.md"], 2, r"there is no page 'nosuch.md' to fill")
     fails(capsys, ["bench", "--json", "nosuch/x.json"], 2, r"there is no directory 'nosuch'")
     fails(capsys, ["bench", "--from", "nosuch.json"], 2, r"cannot read 'nosuch.json': .*No such file")
-    Path("other.json").write_text("{}")
-    fails(capsys, ["bench", "--from", "other.json"], 2, r"cannot read 'other.json': these are no results")
+    for text in (
+        "{}",
+        '{"form": "full", "machine": {}, "figures": []}',
+        '{"form": "full", "machine": {"cores": 2}, "figures": [{"scenario": "a.b"}]}',
+        "[]",
+    ):
+        Path("other.json").write_text(text)
+        fails(capsys, ["bench", "--from", "other.json"], 2, r"cannot read 'other.json': these are no results")
+    for figure in ({"samples": []}, {"samples": ["x"]}, {"samples": 1}):
+        report = json.loads(REPORT.read_text())
+        report["figures"][0] |= figure
+        Path("other.json").write_text(json.dumps(report))
+        fails(capsys, ["bench", "--from", "other.json"], 2, r"cannot read 'other.json': these are no results")
+    for option in (["arrays"], ["--quick"], ["--against", "ray"], ["--only", "x"], ["--repeats", "2"]):
+        measuring = r"--from measures nothing: leave out " + option[0]
+        fails(capsys, ["bench", "--from", str(REPORT), *option], 2, measuring)
+
+
+def test_pages_that_cannot_be_filled_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plain.md").write_text("# Nothing\n")
+    Path("binary.md").write_bytes(b"\xff\xfe")
+    Path("unknown.md").write_text("<!-- figures: nosuch -->\n<!-- end -->\n")
+    for arguments in ([], ["--from", str(REPORT)]):
+        fails(capsys, ["bench", *arguments, "--page", "plain.md"], 2, r"no place for figures in 'plain.md'")
+        fails(capsys, ["bench", *arguments, "--page", "binary.md"], 2, r"cannot read 'binary.md': 'utf-8'")
+        unknown = r"'unknown.md' asks for figures of 'nosuch'; there are: origin, goals, model, main_job, "
+        fails(capsys, ["bench", *arguments, "--page", "unknown.md"], 2, unknown)
+
+
+def test_a_benchmark_named_twice_runs_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    arguments = ["waiting", "waiting", "--quick", "--only", "loop", "--repeats", "1", "--json", str(file)]
+    for _ in range(2):  # nor do figures of an earlier run in this process count again
+        assert main(["bench", *arguments]) == 0
+        figures = _results.Results.from_json(file.read_text()).figures
+        assert len({(one.name, one.side) for one in figures}) == len(figures) > 0
+    assert capsys.readouterr().out.count("== waiting") == 2
 
 
 # ---- the harness

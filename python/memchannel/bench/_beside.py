@@ -22,7 +22,10 @@ echo(there, back)
 
 @contextlib.contextmanager
 def beside(*sources: str, **shared: Any) -> Iterator[None]:
-    """Run each program in an interpreter of its own, with its number as `number`; joins them at the end."""
+    """Run each program in an interpreter of its own, with its number as `number`; joins them at the end.
+
+    After an error or Ctrl-C nothing may come any more that they wait for: the end of the process stops them.
+    """
     made = [interpreters.create(packages=None) for _ in sources]
     threads = [
         threading.Thread(
@@ -30,18 +33,17 @@ def beside(*sources: str, **shared: Any) -> Iterator[None]:
                 other, source, shared={**shared, "number": number}
             ).check(),
             args=(other, source, number),
+            daemon=True,
         )
         for number, (other, source) in enumerate(zip(made, sources, strict=True))
     ]
     for thread in threads:
         thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.join()
-        for other in made:
-            interpreters.close(other, timeout=60)
+    yield
+    for thread in threads:
+        thread.join()
+    for other in made:
+        interpreters.close(other, timeout=60)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from memchannel.bench import NAMES
 from memchannel.bench._goals import GOALS, Goal, goal_figures
 from memchannel.bench._harness import Figure, shown
 
-__all__ = ["Results", "fill", "row", "summary"]
+__all__ = ["Results", "fill", "places", "row", "summary"]
 
 COMMAND = "memchannel bench"
 
@@ -70,8 +71,11 @@ class Results:
                 Figure(**{key: value for key, value in one.items() if key in known})
                 for one in read["figures"]
             ]
-            return cls(**read)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            results = cls(**read)
+            # Whatever shows results can do so.
+            _ = results.origin(), results.to_json(), summary(results)
+            return results
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"these are no results of {COMMAND}: {error!r}") from error
 
     def origin(self) -> str:
@@ -167,6 +171,22 @@ def _section(results: Results, what: str) -> list[str]:
 
 
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def places(page: str) -> list[str]:
+    """List what a page has places for.
+
+    Raises
+    ------
+    ValueError
+        There are no such figures.
+    """
+    found = [match[2] for match in MARKED.finditer(page)]
+    known = ("origin", "goals", "model", *NAMES)
+    for what in found:
+        if what not in known:
+            raise ValueError(f"asks for figures of {what!r}; there are: {', '.join(known)}")
+    return found
 
 
 def fill(page: str, results: Results) -> str:

@@ -93,10 +93,8 @@ def of_memchannel(ends: tuple[int, int], messages: int) -> Iterator[Side]:
     with beside(*sources(*ends, "recv", "send"), **vars(queues)):
         step = functools.partial(round_of, queues, ends, messages, "recv", "send")
         step()  # they are there
-        try:
-            yield step
-        finally:
-            stop(queues, ends, "send")
+        yield step
+        stop(queues, ends, "send")
 
 
 @contextlib.contextmanager
@@ -108,18 +106,16 @@ def of_interpreters(ends: tuple[int, int], messages: int) -> Iterator[Side]:
     for source in sources(*ends, "get", "put"):
         others.append(standard.create())
         others[-1].prepare_main(**vars(queues))
-        threads.append(threading.Thread(target=others[-1].exec, args=(source,)))
+        threads.append(threading.Thread(target=others[-1].exec, args=(source,), daemon=True))
         threads[-1].start()
     step = functools.partial(round_of, queues, ends, messages, "get", "put")
     step()
-    try:
-        yield step
-    finally:
-        stop(queues, ends, "put")
-        for thread in threads:
-            thread.join()
-        for other in others:
-            other.close()
+    yield step
+    stop(queues, ends, "put")
+    for thread in threads:
+        thread.join()
+    for other in others:
+        other.close()
 
 
 def _started(make: Callable[..., Any], queues: Queues, ends: tuple[int, int]) -> list[Any]:
@@ -143,12 +139,10 @@ def of_threads(ends: tuple[int, int], messages: int) -> Iterator[Side]:
     """Have threads at both ends of a SimpleQueue."""
     queues = Queues.made(queue.SimpleQueue)
     threads = _started(threading.Thread, queues, ends)
-    try:
-        yield functools.partial(round_of, queues, ends, messages, "get", "put")
-    finally:
-        stop(queues, ends, "put")
-        for thread in threads:
-            thread.join()
+    yield functools.partial(round_of, queues, ends, messages, "get", "put")
+    stop(queues, ends, "put")
+    for thread in threads:
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -129,8 +129,9 @@ def _between(make: Callable[[], tuple[Any, str]], obj: Any, count: int) -> Calla
         source += "\nback.send(0)\nfor _ in range(count):\n    get()\nback.send(1)"
         back = memchannel.Channel[Any]()
         other = interpreters.create(packages=None)
+        shared = {"back": back, "count": count}
         thread = threading.Thread(
-            target=interpreters.run, args=(other, source), kwargs={"shared": {"back": back, "count": count}}
+            target=interpreters.run, args=(other, source), kwargs={"shared": shared}, daemon=True
         )
         thread.start()
         back.recv()
@@ -204,7 +205,9 @@ def array_to_another_interpreter() -> None:
     )
     other = interpreters.create(packages=("numpy",))
     shared = {"there": there.ends[0], "back": back.ends[1]}
-    thread = threading.Thread(target=interpreters.run, args=(other, source), kwargs={"shared": shared})
+    thread = threading.Thread(
+        target=interpreters.run, args=(other, source), kwargs={"shared": shared}, daemon=True
+    )
     thread.start()
     answers = []
 

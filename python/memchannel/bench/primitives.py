@@ -99,7 +99,7 @@ def thread_handoff(count: int) -> float:
     there.acquire()
     back.acquire()
     scope = {"there": there, "back": back, "count": count, "rounds": 1}
-    thread = threading.Thread(target=exec, args=(ECHO, scope))
+    thread = threading.Thread(target=exec, args=(ECHO, scope), daemon=True)
     thread.start()
     seconds = round_trips(there, back, count)
     thread.join()

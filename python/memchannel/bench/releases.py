@@ -68,7 +68,7 @@ def owner(release: Any, *, busy: bool) -> Iterator[Callable[[int], float]]:
 def on_thread(function: Callable[[], float]) -> float:
     """Call a function on a thread of its own."""
     results: list[float] = []
-    thread = threading.Thread(target=lambda: results.append(function()))
+    thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
     thread.start()
     thread.join()
     return results[0]

@@ -49,7 +49,7 @@ def echoing_thread() -> Iterator[Callable[[], object]]:
         while (value := there.get()) is not None:
             back.put(value)
 
-    thread = threading.Thread(target=echo)
+    thread = threading.Thread(target=echo, daemon=True)
     thread.start()
 
     def trip() -> None:
@@ -160,7 +160,7 @@ def standard_queue(count: int) -> Iterator[Side]:
     other = standard.create()
     other.prepare_main(there=there, back=back)
     source = "while (value := there.get()) is not None:\n    back.put(value)"
-    thread = threading.Thread(target=other.exec, args=(source,))
+    thread = threading.Thread(target=other.exec, args=(source,), daemon=True)
     thread.start()
 
     def trip() -> None:

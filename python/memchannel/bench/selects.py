@@ -91,7 +91,7 @@ def waiting_selects(count: int) -> Iterator[Callable[[], object]]:
             answers.send(1)
 
     before = resident()
-    threads = [threading.Thread(target=serve) for _ in range(count)]
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     while channel.statistics().waiting_receivers < count:
@@ -119,7 +119,7 @@ def switches_of(step: Callable[[], object], count: int) -> float:
 
 def wake_all(count: int, waits: Callable[[], object], send: Callable[[int], object]) -> float:
     """Wake threads that all wait for one channel or queue, all at once: the seconds for each."""
-    threads = [threading.Thread(target=waits) for _ in range(count)]
+    threads = [threading.Thread(target=waits, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     time.sleep(0.001 * count)

@@ -62,7 +62,7 @@ def parked() -> None:
         used: list[float] = []
         # What the call costs without the wait, an event loop's start included, is in both figures.
         for pause in (0.05, seconds):
-            thread = threading.Thread(target=wait, args=(call, used))
+            thread = threading.Thread(target=wait, args=(call, used), daemon=True)
             thread.start()
             time.sleep(pause)
             if name == "send":

@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
         "names",
         metavar="NAME",
         nargs="*",
-        help="benchmarks, see --list (default: all but integrations and trace)",
+        help="benchmarks, see --list (default: all)",
     )
     parser.add_argument(
         "--list", action="store_true", help="name the benchmarks, scenarios and peers, and end"
@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise CommandError(f"the benchmarks cannot be loaded: {error}", FAILURE) from error
     try:
-        benches = [bench.load(name) for name in args.names] if args.names else _all_benchmarks()
+        names = dict.fromkeys(args.names)
+        benches = [bench.load(name) for name in names] if names else _all_benchmarks()
         peers = None if args.against is None else [one.strip() for one in args.against.split(",")]
         _harness.check_peers(peers or ())
     except ModuleNotFoundError as error:
@@ -96,20 +97,18 @@ def run(args: argparse.Namespace) -> int:
         _list(benches)
         return 0
     _check_outputs(args)
+    page = None if args.page is None else _page(args.page)
     if args.source is None:
         _check_scenarios(benches, args.only)
         results = _measure(benches, peers, args)
     else:
-        try:
-            results = _results.Results.from_json(args.source.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CommandError(f"cannot read {str(args.source)!r}: {error}") from error
+        results = _read(args)
         say(results.origin())
         if args.json is not None:
             _write(args.json, results.to_json())
     _conclude(results)
-    if args.page is not None:
-        _write(args.page, _results.fill(args.page.read_text(encoding="utf-8"), results))
+    if page is not None:
+        _write(args.page, _results.fill(page, results))
     if args.plots is not None:
         with writing(args.plots):
             say("plots: " + (", ".join(map(str, _plots.draw(results, args.plots))) or "no figures for any"))
@@ -158,6 +157,47 @@ def _check_outputs(args: argparse.Namespace) -> None:
             raise CommandError("plots need Matplotlib: pip install 'memchannel[plot]'", FAILURE) from error
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _read(args: argparse.Namespace) -> Results:
+    """Read the figures of an earlier run; what would choose those of a new one is refused."""
+    from memchannel.bench._results import Results
+
+    options = [f"--{args.form}" if args.form else "", *(f"--{name}" for name in _CHOICES if vars(args)[name])]
+    if useless := [one for one in [*args.names, *options] if one]:
+        raise CommandError(f"--from measures nothing: leave out {', '.join(useless)}")
+    text = _text(args.source)
+    try:
+        return Results.from_json(text)
+    except ValueError as error:
+        raise CommandError(f"cannot read {str(args.source)!r}: {error}") from error
+
+
+_CHOICES = ("against", "only", "repeats")
+
+
+def _page(path: Path) -> str:
+    """Read the page to fill, which has a place for figures."""
+    from memchannel.bench._results import places
+
+    text = _text(path)
+    try:
+        found = places(text)
+    except ValueError as error:
+        raise CommandError(f"{str(path)!r} {error}") from error
+    if not found:
+        raise CommandError(
+            f"there is no place for figures in {str(path)!r}: put <!-- figures: goals -->, "
+            "and <!-- end --> on a line below, where they are to stand"
+        )
+    return text
+
+
 def _check_scenarios(benches: list[Benchmark], only: str) -> None:
     there = [name for one in benches for name in one.scenarios]
     if not any(only in name for name in there):
@@ -183,6 +223,7 @@ def _measure(benches: list[Benchmark], peers: list[str] | None, args: argparse.N
     for one in benches:
         one.form, one.peers, one.say = form, peers, say
         one.repeats = args.repeats or REPEATS[form]
+        one.figures, one.absent = [], {}
         begin = time.monotonic()
         one.run(args.only)
         results.seconds[one.name] = round(time.monotonic() - begin, 1)
