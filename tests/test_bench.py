@@ -17,7 +17,7 @@ import pytest
 
 from cli_support import child_environment, fails
 from memchannel import bench
-from memchannel.bench import _harness, _model, _plots, _results
+from memchannel.bench import _harness, _model, _peers, _plots, _results
 from memchannel.bench._goals import GOALS, goal_figures
 from memchannel.bench._harness import Benchmark, Figure
 from memchannel.bench._peers import PEERS, Peer, missing, peer_of
@@ -288,6 +288,48 @@ def test_a_peer_that_does_not_start_does_not_end_the_others() -> None:
         made.enter(stack, sides, "threads", failing)
     assert sides == {}
     assert list(made.absent.values()) == ["does not work here: OSError: no room"]
+
+
+def test_a_peer_that_fails_amid_its_samples_does_not_end_the_others() -> None:
+    made, _ = benchmark()
+    rest = iter([1.0])
+
+    def failing() -> float:
+        if (value := next(rest, None)) is None:
+            raise RuntimeError("the pipe gave another number")
+        return value
+
+    figures = made.compare("x", {"memchannel": lambda: 1.0, "threads": failing}, against="threads", reach=1.0)
+    assert set(figures) == {"memchannel"}
+    assert [len(one.samples) for one in made.figures] == [3]
+    assert (figures["memchannel"].against, figures["memchannel"].reached) == (None, None)
+    assert list(made.absent.values()) == ["does not work here: x: the pipe gave another number"]
+    with pytest.raises(RuntimeError, match="another number"):
+        made.compare("x", {"memchannel": failing, "threads": lambda: 1.0})
+
+
+def test_our_sides_are_not_taken_for_a_peer(tmp_path: Path) -> None:
+    output = run_bench("primitives", "--quick", "--only", "contended", "--against", "serial", folder=tmp_path)
+    assert len(re.findall(r"^\d takers of one Lock +memchannel ", output, re.MULTILINE)) == 3
+
+
+def test_benchmarks_run_without_the_standard_librarys_interpreters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on Python 3.13 without the backport.
+    monkeypatch.setattr(_peers, "STANDARD", ("concurrent.no_such_module", "nobody.interpreters"))
+    missing.cache_clear()
+    try:
+        why = missing("interpreters")
+        assert why == "needs Python 3.14, or: pip install backports.interpreters"
+        objects = bench.load("objects")
+        objects.form, objects.repeats, objects.peers, objects.say = "quick", 1, None, lambda _: None
+        objects.figures, objects.absent = [], {}
+        objects.run("small_objects")
+        assert objects.absent == {("objects.small_objects", "interpreters, Queue"): why}
+        assert {one.side for one in objects.figures} >= {"memchannel", "pickle"}
+    finally:
+        missing.cache_clear()
 
 
 def test_every_peer_is_told_by_the_beginning_of_its_sides() -> None:

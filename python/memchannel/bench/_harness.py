@@ -275,13 +275,25 @@ class Benchmark:
         Returns
         -------
         dict of str to Figure
+            Without the peers that failed, which are noted as such.
+
+        Raises
+        ------
+        Exception
+            What a side of ours raises.
         """
         wanted = [side for side in sides if self.wants(side, against)]
         figures = {side: Figure(self._scenario, name, side, [], unit, against, at=at) for side in wanted}
-        for _ in range(repeats or self.repeats):
-            for side in random.sample(wanted, len(wanted)):
-                figures[side].samples.append(_rounded(sides[side]()))
         ours = next(iter(sides))
+        for _ in range(repeats or self.repeats):
+            for side in random.sample(list(figures), len(figures)):
+                try:
+                    figures[side].samples.append(_rounded(sides[side]()))
+                except Exception as error:
+                    if peer_of(side) is None or side == ours:
+                        raise
+                    del figures[side]
+                    self.leave_out(side, f"does not work here: {name}: {_reason(error)}")
         for side, figure in figures.items():
             if against in figures:
                 base = figures[against].median

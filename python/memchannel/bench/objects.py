@@ -25,6 +25,8 @@ from memchannel.bench._peers import standard_interpreters
 
 bench = Benchmark("objects", __doc__)
 
+STANDARD_QUEUE = "interpreters, Queue"
+
 
 class Point:
     """A small object of a class."""
@@ -100,13 +102,15 @@ def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
 def _rivals(obj: Any) -> dict[str, Callable[[], object]]:
     channel = memchannel.Channel[Any]()
     within = queue.SimpleQueue[Any]()
-    between = standard_interpreters().create_queue()
-    return {
+    rivals = {
         "memchannel": through(channel.send, channel.recv, obj),
         "threads, SimpleQueue (no copy)": through(within.put, within.get, obj),
         "pickle": lambda: pickle.loads(pickle.dumps(obj, 5)),
-        "interpreters, Queue": through(between.put, between.get, obj),
     }
+    if bench.wants(STANDARD_QUEUE, STANDARD_QUEUE):
+        between = standard_interpreters().create_queue()
+        rivals[STANDARD_QUEUE] = through(between.put, between.get, obj)
+    return rivals
 
 
 @bench.scenario
@@ -116,7 +120,7 @@ def small_objects() -> None:
     for name, obj in {**SMALL, **PICKLED}.items():
         sides = {side: _side(trip, count) for side, trip in _rivals(obj).items()}
         reach = 0.5 if name in SMALL else None
-        bench.compare(f"send + recv, {name}", sides, against="interpreters, Queue", reach=reach)
+        bench.compare(f"send + recv, {name}", sides, against=STANDARD_QUEUE, reach=reach)
         limit = 2e-4 if name.startswith("list of 20") else 1e-5
         bench.record(f"seconds for one, {name}", "memchannel", sides["memchannel"](), reach=limit)
 
@@ -164,9 +168,9 @@ def to_another_interpreter() -> None:
     count = bench.scaled(50_000, 5_000)
     sides = {
         "memchannel": _between(_over_channel, SMALL["dict"], count),
-        "interpreters, Queue": _between(_over_queue, SMALL["dict"], count // 100),
+        STANDARD_QUEUE: _between(_over_queue, SMALL["dict"], count // 100),
     }
-    bench.compare("a dict, to another interpreter", sides, against="interpreters, Queue", reach=0.5)
+    bench.compare("a dict, to another interpreter", sides, against=STANDARD_QUEUE, reach=0.5)
 
 
 @bench.scenario

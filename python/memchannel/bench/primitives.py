@@ -139,7 +139,7 @@ def handoff() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(beside(ECHO, **shared))
         sides: dict[str, Side] = {
-            "two interpreters": lambda: round_trips(there, back, count),
+            "memchannel": lambda: round_trips(there, back, count),
             "core": lambda: bare("handoff", count),
             "threads, Lock": lambda: thread_handoff(few),
         }
@@ -182,7 +182,7 @@ def contended() -> None:
     seconds = 0.1 if bench.quick else 0.5
     for takers in (1, 2, 4):
         sides = {
-            "interpreters": lambda: interpreters_take(takers, seconds),  # noqa: B023
+            "memchannel": lambda: interpreters_take(takers, seconds),  # noqa: B023
             "core": lambda: bare("contended", seconds, takers),  # noqa: B023
         }
         bench.compare(f"{takers} takers of one Lock", sides, against="core")
