@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +146,60 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     for name in PEERS:
         why = missing(name)
         assert re.search(rf"^  {name} .*{re.escape(f'[{why}]') if why else ''}$", output, re.MULTILINE)
+
+
+def test_every_limit_belongs_to_a_goal(report: _results.Results) -> None:
+    """No figure may fall short without the table of goals telling so."""
+    decided = {(one.scenario, one.name, one.side) for one in report.figures if one.reached is not None}
+    told = {
+        (one.scenario, one.name, one.side) for goal in GOALS for one in goal_figures(goal, report.figures)
+    }
+    assert decided == told
+
+
+def test_a_goal_says_which_peers_were_not_there() -> None:
+    made, _ = benchmark()
+    made.name = "round_trips"
+
+    @made.scenario
+    def view() -> None:
+        """Views."""
+        figures = made.compare("view", {"memchannel": lambda: 1.0, "pickle": lambda: 1.0})
+        made.record_share("view", figures, "memchannel", "pickle", 1.0)
+        made.record_share("view", figures, "memchannel", "interpreters, Queue", 0.3)
+        made.record_share("view", figures, "memchannel", "ray")
+
+    made.run()
+    absent = {f"{scenario}: {side}": why for (scenario, side), why in made.absent.items()}
+    results = _results.Results("full", {}, made.figures, absent)
+    assert list(absent) == ["round_trips.view: view: share of interpreters, Queue"]
+    outcomes = {
+        outcome for goal, _, outcome in _results.summary(results) if "round_trips.view" in goal.scenarios
+    }
+    assert outcomes == {"reached, 1 not measured"}
+    made.figures[-1].ratio, made.figures[-1].reach = None, 0.5
+    outcomes = {
+        outcome for goal, _, outcome in _results.summary(results) if "round_trips.view" in goal.scenarios
+    }
+    assert outcomes == {"**not reached**, 1 not measured"}
+
+
+def test_results_of_other_executors_are_refused() -> None:
+    executors = bench.load("executors")
+    loads = sys.modules[executors.scenarios["maps"].__module__].LOADS
+    with concurrent.futures.ThreadPoolExecutor(2) as right, _Wrong() as wrong:
+        for load in loads.values():
+            assert load(right, 3) > 0
+            with pytest.raises(RuntimeError, match="something else"):
+                load(wrong, 3)
+
+
+class _Wrong(concurrent.futures.ThreadPoolExecutor):
+    """Gives something else than asked for."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit another task."""
+        return super().submit(lambda: 17)
 
 
 def test_unknown_names_are_refused_with_those_that_there_are(

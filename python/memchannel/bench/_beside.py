@@ -65,7 +65,8 @@ def echoing() -> Iterator[Callable[[], object]]:
 
         def trip() -> None:
             send(1)
-            recv()
+            if recv() != 1:
+                raise RuntimeError("the channel gave another number")
 
         trip()
         yield trip

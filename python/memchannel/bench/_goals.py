@@ -50,6 +50,11 @@ GOALS = (
         ("round_trips.busy", "round_trips.tail"),
     ),
     Goal("waiting", "a parked wait uses no CPU: at most 0.1 %", ("waiting.parked",)),
+    Goal(
+        "waiting in an event loop",
+        "0.2x a step of the loop if a message is there; 4x for half a round trip",
+        ("waiting.event_loop",),
+    ),
     Goal("Ctrl-C to its exception", "at most 0.1 s", ("waiting.interrupts",)),
     Goal(
         "a view: send, receive, release, nobody waits",
@@ -61,12 +66,20 @@ GOALS = (
         "2.5x np.asarray(memoryview), flat from 1 KB to 8 GB; at most shared_memory opened by name",
         ("arrays.sizes", "arrays.shared_memory_and_rebuild"),
     ),
-    Goal("small objects", "0.5x the standard library's queue; 100,000 a second", ("objects.small_objects",)),
-    Goal("objects around 1 GB", "at most 50 us", ("objects.objects_around_arrays",)),
+    Goal(
+        "small objects",
+        "0.5x the standard library's queue; 100,000 a second",
+        ("objects.small_objects", "objects.to_another_interpreter"),
+    ),
+    Goal(
+        "objects around 1 GB",
+        "at most 50 us, the way to another interpreter and back, too",
+        ("objects.objects_around_arrays", "objects.array_to_another_interpreter"),
+    ),
     Goal("release to an idle owner", "at most 2 us in a burst, on every thread", ("releases.idle",)),
     Goal(
         "release to a busy owner",
-        "at once: one switch interval; deferred: at most 2 us",
+        "at once: one switch interval, 1.1 with the wake-up; deferred: at most 2 us",
         ("releases.busy",),
     ),
     Goal(
@@ -94,7 +107,13 @@ GOALS = (
         "`import numpy` in a second interpreter",
         "1.2x a plain one",
         ("images.imports",),
-        "import numpy, time",
+        "import numpy, ",
+    ),
+    Goal(
+        "the same with `numpy.linalg`, `numpy.random` and `numpy.fft`",
+        "1.2x a plain one",
+        ("images.imports",),
+        "import numpy with its parts, ",
     ),
     Goal(
         "an interpreter with NumPy",
@@ -103,6 +122,7 @@ GOALS = (
     ),
     Goal("100 interpreters with NumPy", "2.5 GB", ("images.many",)),
     Goal("start of a pool", "2 workers cost 1.3x of one", ("startup.pool",)),
+    Goal("500 pools, one after the other", "the second half adds 2 % at most", ("many_pools.many_pools",)),
     Goal(
         "select over 64 channels, one ready",
         "3x a receive; wake-ups do not grow with those who wait",
@@ -113,6 +133,7 @@ GOALS = (
         "2x threading.Lock alone; a hand-over at most 2x the core without Python",
         ("primitives.uncontended", "primitives.handoff"),
     ),
+    Goal("tracing", "1.05x the main job without", ("trace.job", "trace.off")),
     Goal(
         "joblib: scikit-learn's `GridSearchCV` on its digits",
         "1x joblib's processes, warmed up; for an estimator in Python 1x its threads",

@@ -31,9 +31,14 @@ from memchannel.bench._machine import core_problem
 from memchannel.bench._peers import PEERS, missing, peer_of
 from memchannel.cli._colours import painted
 
-__all__ = ["Benchmark", "Figure", "Side", "per_operation", "shown"]
+__all__ = ["Benchmark", "Figure", "Side", "per_operation", "settled", "shown"]
+
+UNDECIDED = "to be reached, but this peer was not measured"
 
 type Side = Callable[[], float]
+
+SETTLE = 0.1
+"""Seconds of the same before a sample: until then the scheduler may keep both sides on one core."""
 
 REPEATS = {"quick": 1, "full": 5, "scale": 9}
 
@@ -127,6 +132,14 @@ def per_operation(operation: Callable[[], object], count: int) -> float:
     for _ in range(count):
         operation()
     return (time.perf_counter() - begin) / count
+
+
+def settled(operation: Callable[[], object], count: int) -> float:
+    """Do the same for two sides that take turns, once they have been at it for a while."""
+    until = time.perf_counter() + SETTLE
+    while time.perf_counter() < until:
+        operation()
+    return per_operation(operation, count)
 
 
 def shown(value: float, unit: str) -> str:
@@ -328,10 +341,13 @@ class Benchmark:
     def record_share(
         self, name: str, figures: Mapping[str, Figure], ours: str, peer: str, reach: float | None = None
     ) -> None:
-        """Note our median over a peer's, if that peer was measured."""
+        """Note our median over a peer's; a goal that depends on one that was not measured stays open."""
+        title = f"{name}: share of {peer}"
         if ours in figures and peer in figures:
             share = figures[ours].median / figures[peer].median
-            self.record(f"{name}: share of {peer}", ours, share, "x", reach=reach)
+            self.record(title, ours, share, "x", reach=reach)
+        elif reach is not None:
+            self.absent[self._scenario, title] = UNDECIDED
 
     def _add(self, figure: Figure) -> None:
         self.figures.append(figure)

@@ -12,7 +12,7 @@ from typing import Any
 
 from memchannel.bench import NAMES
 from memchannel.bench._goals import GOALS, Goal, goal_figures
-from memchannel.bench._harness import Figure, shown
+from memchannel.bench._harness import UNDECIDED, Figure, shown
 
 __all__ = ["Results", "fill", "places", "row", "summary"]
 
@@ -101,13 +101,12 @@ class Results:
         return "".join(f" **{one}**" for one in cautions)
 
 
-def _outcome(figures: list[Figure]) -> str:
+def _outcome(figures: list[Figure], undecided: int) -> str:
     if not figures:
         return "not measured"
     short = sum(not one.reached for one in figures)
-    if not short:
-        return "reached"
-    return "**not reached**" if len(figures) == 1 else f"**{short} of {len(figures)} not reached**"
+    outcome = f"**{short} of {len(figures)} not reached**" if len(figures) > 1 else "**not reached**"
+    return (outcome if short else "reached") + (f", {undecided} not measured" if undecided else "")
 
 
 def _measured(figures: list[Figure]) -> str:
@@ -120,8 +119,15 @@ def _measured(figures: list[Figure]) -> str:
 
 def summary(results: Results) -> list[tuple[Goal, str, str]]:
     """Give each goal with what was measured and whether it was reached; those not measured say so."""
-    found = [(goal, goal_figures(goal, results.figures)) for goal in GOALS]
-    return [(goal, _measured(figures), _outcome(figures)) for goal, figures in found]
+    told = []
+    for goal in GOALS:
+        figures = goal_figures(goal, results.figures)
+        undecided = sum(
+            key.partition(":")[0] in goal.scenarios and why == UNDECIDED
+            for key, why in results.absent.items()
+        )
+        told.append((goal, _measured(figures), _outcome(figures, undecided)))
+    return told
 
 
 def row(cells: Iterable[object]) -> str:

@@ -40,9 +40,9 @@ def handing_over(array: Any, **options: Any) -> Callable[[], object]:
     channel: Any = memchannel.ArrayChannel()
     send, recv = channel.send, channel.recv
 
-    def hand_over() -> None:
+    def hand_over() -> Any:
         send(array)
-        recv(**options)
+        return recv(**options)
 
     return hand_over
 
@@ -51,8 +51,8 @@ def asarray_of(array: Any) -> Callable[[], object]:
     """Make a memoryview, and an array of it."""
     asarray = np.asarray
 
-    def make() -> None:
-        asarray(memoryview(array))
+    def make() -> Any:
+        return asarray(memoryview(array))
 
     return make
 
@@ -60,15 +60,17 @@ def asarray_of(array: Any) -> Callable[[], object]:
 def out_of_band(array: Any) -> Callable[[], object]:
     """Pickle with protocol 5 and buffers out of band, and unpickle."""
 
-    def trip() -> None:
+    def trip() -> Any:
         buffers: list[pickle.PickleBuffer] = []
-        pickle.loads(pickle.dumps(array, 5, buffer_callback=buffers.append), buffers=buffers)
+        return pickle.loads(pickle.dumps(array, 5, buffer_callback=buffers.append), buffers=buffers)
 
     return trip
 
 
-def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
-    operation()
+def _side(operation: Callable[[], Any], count: int, array: Any) -> Callable[[], float]:
+    given = np.asarray(operation())
+    if (given.shape, given.dtype) != (array.shape, array.dtype) or not np.may_share_memory(given, array):
+        raise RuntimeError("this is not the array that was handed over")
     return lambda: per_operation(operation, count)
 
 
@@ -81,15 +83,18 @@ def sizes() -> None:
         bench.compare(
             f"send + recv, {name}",
             {
-                "memchannel": _side(handing_over(array), count),
-                "memoryview, np.asarray": _side(asarray_of(array), count),
-                "pickle, out of band": _side(out_of_band(array), count),
+                side: _side(operation, count, array)
+                for side, operation in {
+                    "memchannel": handing_over(array),
+                    "memoryview, np.asarray": asarray_of(array),
+                    "pickle, out of band": out_of_band(array),
+                }.items()
             },
             against="memoryview, np.asarray",
             reach=2.5,
             at=array.nbytes,
         )
-    sides = {name: _side(handing_over(array), count) for name, array in reversed(arrays.items())}
+    sides = {name: _side(handing_over(array), count, array) for name, array in reversed(arrays.items())}
     bench.compare("8 GB against 1 KB", sides, against="1 KB", reach=1.1)
 
 
@@ -102,13 +107,17 @@ def shared_memory_and_rebuild() -> None:
     def rebuild() -> None:
         other = shared_memory.SharedMemory(segment.name)
         array = np.ndarray((2**17,), "f8", other.buf)
+        if array[-1] != 2.5:
+            raise RuntimeError("this is not the array in the segment")
         del array
         other.close()
 
+    array = np.zeros(2**17)
     try:
+        np.ndarray((2**17,), "f8", segment.buf)[-1] = 2.5
         sides = {
-            "memchannel": _side(handing_over(untouched(2**20)), count),
-            "processes, shared_memory": _side(rebuild, count),
+            "memchannel": _side(handing_over(array), count, array),
+            "processes, shared_memory": lambda: per_operation(rebuild, count),
         }
         bench.compare("against shared_memory, 1 MB", sides, against="processes, shared_memory", reach=1)
     finally:
@@ -171,7 +180,8 @@ def stores() -> None:
         size = SIZES.get(name, 2**26)
         count = max(2**22 // size, 3) if not bench.quick else 3
         with contextlib.ExitStack() as stack:
-            ours = _side(handing_over(np.arange(size // 8, dtype="f8")), max(count, 300))
+            array = np.arange(size // 8, dtype="f8")
+            ours = _side(handing_over(array), max(count, 300), array)
             sides = {"memchannel": ours}
             for side, store in {
                 "ray, put and get": ray_store,
@@ -188,13 +198,17 @@ def kinds() -> None:
     count = bench.scaled(20_000, 1_000)
     base = untouched(2**20)
     struct = np.zeros(1000, [("t", "M8[ns]"), ("x", ">f8", (2,))])
-    sides = {
-        "plain": handing_over(base),
-        "reversed": handing_over(base[::-1]),
-        "4-d": handing_over(base.reshape(8, 16, 32, 32)),
-        "structured": handing_over(struct),
-        "as_view": handing_over(base, as_view=True),
-        "of mapped memory, checked": handing_over(np.frombuffer(mapping(2**20), "f8")),
-        "masked": handing_over(np.ma.MaskedArray(base, base == 1)),
+    arrays: dict[str, Any] = {
+        "plain": base,
+        "reversed": base[::-1],
+        "4-d": base.reshape(8, 16, 32, 32),
+        "structured": struct,
+        "as_view": base,
+        "of mapped memory, checked": np.frombuffer(mapping(2**20), "f8"),
+        "masked": np.ma.MaskedArray(base, base == 1),
     }
-    bench.compare("kinds", {name: _side(one, count) for name, one in sides.items()}, against="plain")
+    sides = {}
+    for name, array in arrays.items():
+        hand_over = handing_over(array, as_view=True) if name == "as_view" else handing_over(array)
+        sides[name] = _side(hand_over, count, array)
+    bench.compare("kinds", sides, against="plain")

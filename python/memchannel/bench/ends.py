@@ -158,10 +158,9 @@ def of_processes(producers: int, consumers: int, messages: int) -> Iterator[Side
 
 
 def _compared(stack: contextlib.ExitStack, ends: tuple[int, int], messages: int) -> dict[str, Side]:
-    few = messages // 10
     sides = {"memchannel": stack.enter_context(of_memchannel(ends, messages))}
-    bench.enter(stack, sides, "processes, Queue", lambda: companion(of_processes, *ends, few))
-    bench.enter(stack, sides, "threads, SimpleQueue", lambda: of_threads(ends, few))
+    bench.enter(stack, sides, "processes, Queue", lambda: companion(of_processes, *ends, messages))
+    bench.enter(stack, sides, "threads, SimpleQueue", lambda: of_threads(ends, messages))
     return sides
 
 

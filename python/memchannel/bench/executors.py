@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, as_completed
 
 from memchannel import InterpreterPool
-from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._harness import Benchmark, Side
 from memchannel.bench._processes import companion, in_own_process
 
 bench = Benchmark("executors", __doc__)
@@ -26,33 +26,38 @@ PAUSE = 0.01  # seconds; longer than any of the executors spins
 # ---- loads: each returns the seconds of one task
 
 
+def _checked(results: list[int], right: list[int], seconds: float) -> float:
+    if results != right:
+        raise RuntimeError("the tasks gave something else")
+    return seconds / len(right)
+
+
 def one_by_one(pool: Executor, count: int) -> float:
     """Submit and wait for each task."""
-    return per_operation(lambda: pool.submit(int).result(), count)
+    begin = time.perf_counter()
+    results = [pool.submit(int).result() for _ in range(count)]
+    return _checked(results, [0] * count, time.perf_counter() - begin)
 
 
 def burst(pool: Executor, count: int) -> float:
     """Submit all, then read all results in order."""
     begin = time.perf_counter()
-    for future in [pool.submit(int) for _ in range(count)]:
-        future.result()
-    return (time.perf_counter() - begin) / count
+    results = [future.result() for future in [pool.submit(int) for _ in range(count)]]
+    return _checked(results, [0] * count, time.perf_counter() - begin)
 
 
 def completed(pool: Executor, count: int) -> float:
     """Submit all, then read the results as they come."""
     begin = time.perf_counter()
-    for future in as_completed([pool.submit(int) for _ in range(count)]):
-        future.result()
-    return (time.perf_counter() - begin) / count
+    results = [future.result() for future in as_completed([pool.submit(int) for _ in range(count)])]
+    return _checked(results, [0] * count, time.perf_counter() - begin)
 
 
 def mapped(pool: Executor, count: int) -> float:
     """Map over numbers."""
     begin = time.perf_counter()
-    for _ in pool.map(int, range(count)):
-        pass
-    return (time.perf_counter() - begin) / count
+    results = list(pool.map(int, range(count)))
+    return _checked(results, list(range(count)), time.perf_counter() - begin)
 
 
 def after_pause(pool: Executor, count: int) -> float:
@@ -61,8 +66,8 @@ def after_pause(pool: Executor, count: int) -> float:
     for _ in range(count):
         time.sleep(PAUSE)
         begin = time.perf_counter()
-        pool.submit(int).result()
-        seconds += time.perf_counter() - begin
+        result = pool.submit(int).result()
+        seconds += _checked([result], [0], time.perf_counter() - begin)
     return seconds / count
 
 
@@ -106,7 +111,7 @@ def standard_pool() -> Executor:
 
 
 def _overhead(load: str, count: int, reach: float) -> None:
-    few = max(count // 10, 10)
+    few = min(count, 1000)
     with contextlib.ExitStack() as stack:
         ours = warm(stack.enter_context(InterpreterPool(WORKERS)))
         threads = warm(stack.enter_context(concurrent.futures.ThreadPoolExecutor(WORKERS)))
@@ -169,8 +174,7 @@ def first_result_of(kind: str) -> float:
     """Return the seconds from making the executor to its first result; runs in a process of its own."""
     begin = time.perf_counter()
     with KINDS[kind](WORKERS) as pool:
-        pool.submit(int).result()
-        return time.perf_counter() - begin
+        return _checked([pool.submit(int).result()], [0], time.perf_counter() - begin)
 
 
 def parked_first_result() -> float:

@@ -124,8 +124,8 @@ def many() -> None:
     for name, modules in PACKAGES.items():
         cost = in_own_process(cost_of_many, count, modules)
         title = f"{count} interpreters, {name}"
-        reach = 2.5 * 1024 if count == 100 and name == "numpy" else None
-        bench.record(title, "private memory of all", cost["total"] / 2**20, "MiB", reach=reach)
+        reach = 2500 if count == 100 and name == "numpy" else None
+        bench.record(title, "private memory of all", cost["total"] / 1e6, "MB", reach=reach)
         bench.record(title, "private memory of each", cost["bytes"] / 2**20, "MiB")
         bench.record(title, "mappings of each", cost["mappings"], "")
         bench.record(title, "creation and import", cost["seconds"])

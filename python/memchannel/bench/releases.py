@@ -48,6 +48,8 @@ def owner(release: Any, *, busy: bool) -> Iterator[Callable[[int], float]]:
             orders.send(count)
             lent.recv()
             held = [views.recv() for _ in range(count)]
+            if held[-1] != bytes(4096):
+                raise RuntimeError("the owner lent other bytes")
             if busy:
                 time.sleep(2 * sys.getswitchinterval())  # until it computes
             begin = time.perf_counter()

@@ -20,23 +20,12 @@ from typing import Any
 
 from memchannel import MemChannel
 from memchannel.bench._beside import echoing
-from memchannel.bench._harness import Benchmark, Side, per_operation
+from memchannel.bench._harness import Benchmark, Side, per_operation, settled
 from memchannel.bench._machine import core_program
 from memchannel.bench._peers import standard_interpreters
 from memchannel.bench._processes import busy_core, companion
 
-SETTLE = 0.1
-"""Seconds of the same before a sample: until then the scheduler may keep both sides on one core."""
-
 bench = Benchmark("round_trips", __doc__)
-
-
-def settled(trip: Callable[[], object], count: int) -> float:
-    """Measure round trips of two that have been at it for a while."""
-    until = time.perf_counter() + SETTLE
-    while time.perf_counter() < until:
-        trip()
-    return per_operation(trip, count)
 
 
 @contextlib.contextmanager
@@ -54,7 +43,8 @@ def echoing_thread() -> Iterator[Callable[[], object]]:
 
     def trip() -> None:
         there.put(1)
-        back.get()
+        if back.get() != 1:
+            raise RuntimeError("the queue gave another number")
 
     try:
         yield trip
@@ -256,6 +246,10 @@ def view() -> None:
         send(data)
         recv().release()
 
+    send(data)
+    with recv() as received:
+        if received != data:
+            raise RuntimeError("the channel gave other bytes")
     sides: dict[str, Side] = {
         "memchannel": lambda: per_operation(ours, count),
         "memoryview, made and released": lambda: per_operation(lambda: memoryview(data).release(), count),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import memchannel
 from memchannel import Channel
 from memchannel.bench._beside import beside
-from memchannel.bench._harness import Benchmark, per_operation
+from memchannel.bench._harness import Benchmark, per_operation, settled
 from memchannel.bench._machine import resident
 
 bench = Benchmark("selects", __doc__)
@@ -27,15 +27,18 @@ def one_ready() -> None:
     select = memchannel.select
 
     def of_all() -> None:
-        ready.send(1)
         if select(*channels) != (ready, 1):
             raise RuntimeError("select chose another channel")
 
     def of_one() -> None:
-        ready.send(1)
-        ready.recv()
+        if ready.recv() != 1:
+            raise RuntimeError("the channel gave another number")
 
-    sides = {"select": lambda: per_operation(of_all, count), "recv": lambda: per_operation(of_one, count)}
+    def timed(step: Callable[[], object]) -> float:
+        ready.send_many([1] * count)
+        return per_operation(step, count)
+
+    sides = {"select": lambda: timed(of_all), "recv": lambda: timed(of_one)}
     bench.compare("64 channels, one ready", sides, against="recv", reach=3)
 
 
@@ -57,9 +60,7 @@ def one_wakes() -> None:
             back = Channel[int]()
             stack.enter_context(selecting(channels, back))
             trips[len(channels)] = _trip(channels[-1], back)
-        sides = {
-            f"select of {size}": lambda trip=trip: per_operation(trip, count) for size, trip in trips.items()
-        }
+        sides = {f"select of {size}": lambda trip=trip: settled(trip, count) for size, trip in trips.items()}
         bench.compare("round trip through a select", sides, against="select of 1", reach=3)
 
 

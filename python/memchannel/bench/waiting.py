@@ -61,7 +61,8 @@ def parked() -> None:
     for name, call in calls.items():
         used: list[float] = []
         # What the call costs without the wait, an event loop's start included, is in both figures.
-        for pause in (0.05, seconds):
+        # The first of all imports what it needs, and does not count.
+        for pause in (0.05, 0.05, seconds):
             thread = threading.Thread(target=wait, args=(call, used), daemon=True)
             thread.start()
             time.sleep(pause)
@@ -71,7 +72,7 @@ def parked() -> None:
                 channel.send(1)
             thread.join()
         bench.record(
-            "CPU time of a parked wait", f"{name}, {seconds} s", used[1] - used[0], reach=0.001 * seconds
+            "CPU time of a parked wait", f"{name}, {seconds} s", used[2] - used[1], reach=0.001 * seconds
         )
 
 

@@ -243,5 +243,5 @@ def _conclude(results: Results) -> None:
         say("\n== goals")
     for goal, measured, outcome in rows:
         plain = outcome.replace("*", "")
-        told = painted(plain, "good" if plain == "reached" else "bad", sys.stdout)
+        told = painted(plain, "good" if plain.startswith("reached") else "bad", sys.stdout)
         say(f"{goal.what:<66.66} {told:<24} {measured}")
