@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import memchannel
 from cli_support import child_environment, fails
 from memchannel import bench
-from memchannel.bench import _harness, _model, _peers, _plots, _results
+from memchannel.bench import _harness, _model, _peers, _plots, _results, scaling
 from memchannel.bench._goals import GOALS, goal_figures
 from memchannel.bench._harness import Benchmark, Figure
 from memchannel.bench._peers import PEERS, Peer, missing, peer_of
@@ -259,6 +261,16 @@ def test_a_benchmark_named_twice_runs_once(capsys: pytest.CaptureFixture[str], t
 # ---- the harness
 
 
+def test_figures_on_a_curve_tell_where_they_stand() -> None:
+    made, lines = benchmark()
+    for at in (1, 1_000_000):
+        made.compare("a message beside others", {"memchannel": lambda: 1.0}, at=at)
+        made.compare("2 ends", {"memchannel": lambda: 1.0}, at=2)
+    labels = ["a message beside others, at 1", "2 ends", "a message beside others, at 1,000,000", "2 ends"]
+    assert [one.label for one in made.figures] == labels
+    assert all(line.startswith(label) for line, label in zip(lines, labels, strict=True))
+
+
 def benchmark() -> tuple[Benchmark, list[str]]:
     lines: list[str] = []
     made = Benchmark("sums", "Sums of numbers.\n\nMore.")
@@ -398,6 +410,38 @@ def test_every_peer_is_told_by_the_beginning_of_its_sides() -> None:
 
 
 # ---- the model
+
+
+def test_the_model_counts_what_a_block_does() -> None:
+    """The task crosses one channel, and the blocks of an array share its lease."""
+    lent, array = memchannel.stats().lent, np.zeros((8, 16_384))
+    with memchannel.InterpreterPool(2) as pool:
+        assert list(pool.map_blocks(len, array, blocks=8)) == [1] * 8
+        assert pool._crew.channel.statistics().sent == 8 * _model.CROSSINGS
+    assert memchannel.stats().lent == lent + 1
+
+
+def model_constants(**more: float) -> _results.Results:
+    values = {"queued": 2e-7, "counted": 1e-8, "allocated": 1e-8, "mapped": 1e-5} | more
+    figures = [
+        Figure("scaling.shared", scaling.SHARED[what], "core", [value], at=2)
+        for what, value in values.items()
+    ]
+    figures.append(Figure("scaling.owner", "a block lent, done and answered", "memchannel", [1e-5]))
+    figures.append(Figure("scaling.pages", "pages of one interpreter", "memchannel", [2000], "pages"))
+    return _results.Results("full", {}, figures)
+
+
+def test_the_models_table_has_a_row_for_each_place() -> None:
+    old, new = (_model.table(model_constants(**more)) for more in ({}, {"lent": 1e-7}))
+    rows = [line.split("|")[1].strip() for line in new[2:]]
+    places = ["owner's GIL", "channel lock", "lease counts", "accounts of leases", "allocator"]
+    assert rows == [*places, "all of them", "all, in batches of ten", "page tables, once for each worker"]
+    assert [line.split("|")[1].strip() for line in old[2:]] == [row for row in rows if row != places[3]]
+    assert "| 100 ns |" in new[5]
+    assert _model.table(_results.Results("full", {})) == [
+        "The constants of the model were not measured in this run."
+    ]
 
 
 def test_the_model_keeps_to_what_is_known_of_queues() -> None:

@@ -29,50 +29,64 @@ class Member {
 
 void check_ok(Status status) { CHECK_EQ(status, Status::ok); }
 
+// Takes steps for a while, until the scheduler has parted the two sides, then counts: seconds of one.
+template <class Step>
+double settled(long count, Step step) {
+    constexpr double pause = 0.1;  // memchannel.bench gives its own sides as much
+    for (const std::int64_t begin = monotonic_ns(); seconds_since(begin) < pause;) step();
+    const std::int64_t begin = monotonic_ns();
+    for (long i = 0; i < count; ++i) step();
+    return seconds_since(begin) / static_cast<double>(count);
+}
+
 // Two threads wake each other in turn, with two locks: seconds of one hand-over.
 double handoff(long count) {
     const auto there = make<Lock>(false), back = make<Lock>(false);
     const Member here;
     check_ok(acquire(*there, here.caller()));
     check_ok(acquire(*back, here.caller()));
+    std::atomic<bool> stop{false};
     std::thread other([&] {
         const Member member;
         const Caller who = member.caller();
-        for (long i = 0; i < count; ++i) {
+        for (;;) {
             check_ok(acquire(*there, who));
+            if (stop) return;
             check_ok(back->release(who));
         }
     });
     const Caller who = here.caller();
-    const std::int64_t begin = monotonic_ns();
-    for (long i = 0; i < count; ++i) {
+    const double seconds = settled(count, [&] {
         check_ok(there->release(who));
         check_ok(acquire(*back, who));
-    }
-    const double seconds = seconds_since(begin);
+    });
+    stop = true;
+    check_ok(there->release(who));
     other.join();
-    return seconds / static_cast<double>(2 * count);
+    return seconds / 2;
 }
 
 // Two threads send numbers to each other in turn, over two channels: seconds of one round trip.
 double roundtrip(long count) {
     const auto there = make_channel(), back = make_channel();
     const Member here;
+    constexpr std::uint64_t end = 0;
     std::thread other([&] {
         const Member member;
         const OwnerId who = member.caller().owner.id();
-        for (long i = 0; i < count; ++i) check_ok(send_number(*back, who, recv_number(*there, who)));
+        for (std::uint64_t number = end; (number = recv_number(*there, who)) != end;) {
+            check_ok(send_number(*back, who, number));
+        }
     });
     const OwnerId who = here.caller().owner.id();
-    const std::int64_t begin = monotonic_ns();
-    for (long i = 0; i < count; ++i) {
-        const auto number = static_cast<std::uint64_t>(i);
-        check_ok(send_number(*there, who, number));
+    std::uint64_t number = end;
+    const double seconds = settled(count, [&] {
+        check_ok(send_number(*there, who, ++number));
         CHECK_EQ(recv_number(*back, who), number);
-    }
-    const double seconds = seconds_since(begin);
+    });
+    check_ok(send_number(*there, who, end));
     other.join();
-    return seconds / static_cast<double>(count);
+    return seconds;
 }
 
 // What each of some threads does over and over for some time: seconds of one turn of all of them together.
@@ -134,6 +148,37 @@ double counted(double seconds, std::size_t threads) {
     });
 }
 
+class BareLease final : public OwnedLease {
+   public:
+    explicit BareLease(Owner& owner) noexcept : OwnedLease(owner, 8, no_channel, false) {}
+    void give_back() noexcept override {}
+
+    static LeaseRef lent(Owner& owner) {
+        auto* const lease = new BareLease(owner);
+        CHECK(registry().owners.lend(*lease));
+        return LeaseRef::adopt(lease);
+    }
+};
+
+// An interpreter that has lent something, on its own thread.
+class Lender {
+   public:
+    Lender() : interpreter_(host().create()), attached_(interpreter_), kept_(BareLease::lent(owner())) {}
+    Owner& owner() const { return *interpreter_.owner; }
+
+   private:
+    Interpreter& interpreter_;
+    const Attached attached_;
+    const LeaseRef kept_;  // the way to its first lease, and from its last one, is another
+};
+
+// A lease made and given back, in each thread: the accounts are those of the whole process.
+double lent(double seconds, std::size_t threads) {
+    return turns_of(seconds, threads, [] {
+        return [lender = Lender()] { static_cast<void>(BareLease::lent(lender.owner())); };
+    });
+}
+
 // A message made and dropped, in each thread.
 double allocated(double seconds, std::size_t threads) {
     return turns_of(seconds, threads, [] { return [] { static_cast<void>(numbered(1)); }; });
@@ -156,11 +201,8 @@ struct Kind {
     const char* name;
     double (*measure)(double, std::size_t);
 };
-constexpr Kind kinds[] = {{"contended", contended},
-                          {"queued", queued},
-                          {"counted", counted},
-                          {"allocated", allocated},
-                          {"mapped", mapped}};
+constexpr Kind kinds[] = {{"contended", contended}, {"queued", queued},       {"counted", counted},
+                          {"lent", lent},           {"allocated", allocated}, {"mapped", mapped}};
 
 double measured(const std::string& what, double amount, std::size_t threads) {
     const long rounds = std::max(1L, static_cast<long>(amount));
@@ -188,7 +230,8 @@ int main(int count, char** arguments) {
     }
     std::fputs(
         "usage: bench_primitives handoff COUNT | roundtrip COUNT\n"
-        "       bench_primitives contended | queued | counted | allocated | mapped SECONDS [THREADS]\n",
+        "       bench_primitives contended | queued | counted | lent | allocated | mapped SECONDS "
+        "[THREADS]\n",
         stderr);
     return 2;
 }

@@ -79,6 +79,13 @@ class Figure:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def label(self) -> str:
+        """The name, and where on a curve this stands if the name has no number."""
+        if self.at is None or re.search(r"\d", self.name):
+            return self.name
+        return f"{self.name}, at {self.at:,.0f}"
+
+    @property
     def minimum(self) -> float:
         """The least sample."""
         return min(self.samples)
@@ -251,7 +258,7 @@ class Benchmark:
         """Note why a side is not measured."""
         if (self._scenario, side) not in self.absent:
             self.absent[self._scenario, side] = why
-            self.say(f"{self._scenario:<44.44} {side:<30.30} {why}")
+            self.say(f"{self._scenario:<48.48} {side:<30.30} {why}")
 
     def compare(
         self,
@@ -352,7 +359,7 @@ class Benchmark:
     def _add(self, figure: Figure) -> None:
         self.figures.append(figure)
         one = len(figure.samples) == 1
-        parts = [f"{figure.name:<44.44} {figure.side:<30.30}", f"{shown(figure.minimum, figure.unit):>10}"]
+        parts = [f"{figure.label:<48.48} {figure.side:<30.30}", f"{shown(figure.minimum, figure.unit):>10}"]
         parts += [" " * 18 if one else f"{shown(figure.median, figure.unit):>10} {figure.spread:>7.0%}"]
         parts.append(f"{figure.ratio:>8.3g}x" if figure.ratio is not None else " " * 9)
         if figure.goal:

@@ -1,7 +1,8 @@
 """The main job on pools of every kind: each is entered in a process of its own and does the job when asked.
 
-As the documentation of each says: shared_memory segments opened by name in the workers, joblib's automatic
-memory maps, `ray.put` once and tasks that get the reference, `Client.scatter` once for Dask.
+As the documentation of each says: shared_memory segments opened by name in the workers, joblib's memory maps,
+automatic ones and one that is there beforehand, `ray.put` once and tasks that get the reference,
+`Client.scatter` once for Dask.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -145,6 +148,18 @@ def _joblib(function: Function, array: NDArray[Any], workers: int) -> Iterator[J
 
 
 @contextlib.contextmanager
+def _joblib_mapped(function: Function, array: NDArray[Any], workers: int) -> Iterator[Job]:
+    """Have the array in a file beforehand, which workers map (in its docs: manual management)."""
+    import joblib
+
+    with tempfile.TemporaryDirectory() as folder, joblib.Parallel(n_jobs=workers) as parallel:
+        file = os.path.join(folder, "array")
+        joblib.dump(array, file)
+        delayed, mapped = joblib.delayed(function), joblib.load(file, mmap_mode="r")
+        yield lambda: list(parallel(delayed(block) for block in _blocks(mapped)))
+
+
+@contextlib.contextmanager
 def _ray(function: Function, array: NDArray[Any], workers: int) -> Iterator[Job]:
     import ray
 
@@ -200,6 +215,7 @@ KINDS: dict[str, Callable[[Function, NDArray[Any], int], contextlib.AbstractCont
     "processes, nothing shared": _apart,
     "loky": functools.partial(_executor, _loky),
     "joblib": _joblib,
+    "joblib, memory map": _joblib_mapped,
     "ray": _ray,
     "dask": _dask,
     "InterpreterPoolExecutor": functools.partial(_executor, _standard),

@@ -16,9 +16,10 @@ from memchannel.bench._results import Results, row
 __all__ = ["Constants", "constants", "least_work", "speed", "table"]
 
 CORES = (2, 64, 1024)
-# A message crosses a channel twice for each block, there and back; a lease is made, counted up once for the
-# receiver, and given back.
-CROSSINGS, COUNTS, MESSAGES = 2, 2, 2
+# Of each block: its task crosses the pool's one channel, its result is left where only the asker waits. The
+# one lease of the array is counted up and down for the task and for the worker's view. A result that is an
+# array is lent, too.
+CROSSINGS, COUNTS, LEASES, MESSAGES = 1, 2, 1, 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Constants:
         A message through a channel that two threads use.
     count : float
         A count up and down, which two threads share.
+    lease : float or None
+        A lease made and given back, while another thread does so; older results do not have it.
     allocator : float
         A message made and dropped, while another thread does so.
     page : float
@@ -44,16 +47,19 @@ class Constants:
     owner: float
     channel: float
     count: float
+    lease: float | None
     allocator: float
     page: float
     pages: float
 
     def demands(self) -> dict[str, float]:
         """Give the seconds that each block spends at each place where one is served at a time."""
+        leases = {} if self.lease is None else {"accounts of leases": LEASES * self.lease}
         return {
             "owner's GIL": self.owner,
             "channel lock": CROSSINGS * self.channel,
             "lease counts": COUNTS * self.count,
+            **leases,
             "allocator": MESSAGES * self.allocator,
         }
 
@@ -71,11 +77,17 @@ def constants(results: Results) -> Constants | None:
     from memchannel.bench.scaling import SHARED
 
     try:
-        shared = {what: median(title, 2) for what, title in SHARED.items()}
+        shared = {what: median(title, 2) for what, title in SHARED.items() if what != "lent"}
         owner, pages = median("a block lent, done and answered"), median("pages of one interpreter")
     except StopIteration:
         return None
-    return Constants(owner, shared["queued"], shared["counted"], shared["allocated"], shared["mapped"], pages)
+    try:
+        lease = median(SHARED["lent"], 2)
+    except StopIteration:
+        lease = None
+    return Constants(
+        owner, shared["queued"], shared["counted"], lease, shared["allocated"], shared["mapped"], pages
+    )
 
 
 def speed(work: float, demands: Mapping[str, float], workers: int) -> float:

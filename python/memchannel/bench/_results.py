@@ -148,7 +148,7 @@ def _figures_table(results: Results, benchmark: str) -> list[str]:
             single = len(one.samples) == 1
             rows.append(
                 (
-                    one.name,
+                    one.label,
                     one.side,
                     "" if single else shown(one.minimum, one.unit),
                     shown(one.median, one.unit),

@@ -43,7 +43,7 @@ def heavy() -> None:
     """Compare with a function that holds the GIL."""
     rows = bench.scaled(60_000, 2_000)
     figures = _compared(f"pure Python, {rows:,} x 256", "roughness", rows, KINDS, "serial", 1 / 1.9)
-    for peer in ("processes, shared memory", "joblib"):
+    for peer in ("processes, shared memory", "joblib", "joblib, memory map"):
         bench.record_share("pure Python", figures, "memchannel", peer, 1.0)
     bench.record_share("pure Python", figures, "memchannel", "processes, nothing shared")
 

@@ -22,6 +22,7 @@ bench = Benchmark("scaling", __doc__)
 SHARED = {
     "queued": "a message through one channel",
     "counted": "one count up and down",
+    "lent": "a lease made and given back",
     "allocated": "a message made and dropped",
     "mapped": "a page mapped and unmapped",
 }

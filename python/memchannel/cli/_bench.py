@@ -219,7 +219,7 @@ def _measure(benches: list[Benchmark], peers: list[str] | None, args: argparse.N
     form = args.form or "full"
     results = Results(form, machine(sorted(packages)))
     say(f"{form}: " + ", ".join(f"{key} {value}" for key, value in results.machine.items()))
-    say(f"{'':<44} {'side':<30} {'minimum':>10} {'median':>10} {'spread':>7} {'ratio':>9} goal")
+    say(f"{'':<48} {'side':<30} {'minimum':>10} {'median':>10} {'spread':>7} {'ratio':>9} goal")
     for one in benches:
         one.form, one.peers, one.say = form, peers, say
         one.repeats = args.repeats or REPEATS[form]
