@@ -21,7 +21,7 @@ import pytest
 import memchannel
 from cli_support import child_environment, fails
 from memchannel import bench
-from memchannel.bench import _harness, _model, _peers, _plots, _results, scaling
+from memchannel.bench import _harness, _machine, _model, _peers, _plots, _results, scaling
 from memchannel.bench._goals import GOALS, goal_figures
 from memchannel.bench._harness import Benchmark, Figure
 from memchannel.bench._peers import PEERS, Peer, missing, peer_of
@@ -374,6 +374,25 @@ def test_a_peer_that_fails_amid_its_samples_does_not_end_the_others() -> None:
     assert list(made.absent.values()) == ["does not work here: x: the pipe gave another number"]
     with pytest.raises(RuntimeError, match="another number"):
         made.compare("x", {"memchannel": failing, "threads": lambda: 1.0})
+
+
+def test_a_core_that_cannot_be_built_is_told_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_machine, "checkout", lambda: tmp_path)  # with nothing to build
+    for path, why in (
+        (os.environ["PATH"], "CMake Error"),
+        (str(tmp_path), "there is no cmake: pip install cmake"),
+    ):
+        monkeypatch.setenv("PATH", path)
+        for function in (_machine.core_program, _machine.core_problem):
+            function.cache_clear()
+        try:
+            told = _machine.core_problem()
+        finally:
+            for function in (_machine.core_program, _machine.core_problem):
+                function.cache_clear()
+        assert told is not None
+        assert told.startswith("cannot be built: ")
+        assert why in told
 
 
 def test_our_sides_are_not_taken_for_a_peer(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -102,9 +103,12 @@ def core_problem() -> str | None:
     """Tell why the core without Python cannot be measured here; None if it can."""
     try:
         core_program()
+    except FileNotFoundError as error:
+        return f"cannot be built: there is no {error.filename}: pip install {error.filename}"
     except (OSError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if "Error" in line]
-        return f"cannot be built: {(lines or [type(error).__name__])[-1].strip()}"
+        lines = str(error).strip().splitlines()
+        told = [line for line in lines if re.search(r"\b(Error|error|failed)\b", line)]
+        return f"cannot be built: {(told or lines)[-1].strip()}"
     return None
 
 

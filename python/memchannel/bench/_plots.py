@@ -58,7 +58,9 @@ PLOTS = (
         inverse=True,
         log_y=True,
     ),
-    Plot("queued", "growth.curve", "A message beside others", "messages queued", "microseconds", factor=1e6),
+    Plot(
+        "queued", "growth.curve", "One more", "those that are there", "microseconds", factor=1e6, log_y=True
+    ),
 )
 
 
@@ -99,8 +101,9 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 def _draw(axes: Axes, plot: Plot, points: dict[str, list[tuple[float, float]]]) -> None:
     every = sorted({at for curve in points.values() for at, _ in curve})
+    peers = any(not side.startswith("memchannel") for side in points)
     for side, curve in points.items():
-        ours = side.startswith("memchannel")
+        ours = peers and side.startswith("memchannel")
         style: dict[str, Any] = {"linewidth": 2.5, "zorder": 3, "color": "C3"} if ours else {"linewidth": 1.2}
         axes.plot(*zip(*curve, strict=True), marker="o", markersize=4, label=side, **style)
     if every[-1] > 8 * every[0]:

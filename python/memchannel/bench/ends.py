@@ -182,16 +182,16 @@ def four_by_four() -> None:
 
 @bench.scenario
 def more_ends() -> None:
-    """As many producers as consumers, up to 64 ends: the cost of a message does not collapse."""
-    # Rounds of a tenth of a second: the start of one, when each end gets its share, is no cost of a message.
-    messages, medians = bench.scaled(320_000, 3_200), {}
-    for each in (1, 2, 4, 8, 16, 32) if not bench.quick else (1, 2):
+    """As many producers as consumers, up to 64 ends, or 256: the cost of a message does not collapse."""
+    messages, medians = bench.scaled(MESSAGES, 3_200), {}
+    most = {"quick": 2, "full": 32, "scale": 128}[bench.form]
+    for each in [2**power for power in range(8) if 2**power <= most]:
         with contextlib.ExitStack() as stack:
             sides = _compared(stack, (each, each), messages)
             repeats = 3 if bench.form == "full" else None
             figures = bench.compare(f"{2 * each} ends, a message", sides, at=2 * each, repeats=repeats)
         medians[each] = figures["memchannel"].median
-    most = max(medians)
+    most = min(most, 32)
     bench.record(
         "the most ends against 8, or the fewest",
         f"{2 * most} ends",

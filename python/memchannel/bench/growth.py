@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import memchannel
-from memchannel import Channel, MemChannel
+from memchannel import Channel, MemChannel, interpreters
 from memchannel.bench._harness import Benchmark, Side, per_operation
 from memchannel.bench._machine import resident
-from memchannel.bench._processes import in_own_process
+from memchannel.bench._processes import companion, in_own_process
 
 bench = Benchmark("growth", __doc__)
 
@@ -108,21 +109,80 @@ def many_leases() -> None:
         record_growth(f"{count:,} leases on one array", in_own_process(leases_growth, count))
 
 
+# ---- one more beside those that are there: each runs in a process of its own
+
+
+@contextlib.contextmanager
+def beside_messages(count: int) -> Iterator[Side]:
+    """Queue messages; then send one and receive one."""
+    channel = MemChannel()
+    channel.send_many(b"spam" for _ in range(count))
+
+    def one() -> None:
+        channel.send(b"spam")
+        channel.recv().release()
+
+    yield lambda: per_operation(one, 1000)
+
+
+@contextlib.contextmanager
+def beside_channels(count: int) -> Iterator[Side]:
+    """Keep channels; then make one and use it."""
+    made = [Channel[int]() for _ in range(count)]
+
+    def one() -> None:
+        channel = Channel[int]()
+        channel.send(1)
+        if channel.recv() != 1:
+            raise RuntimeError("the channel gave another number")
+
+    yield lambda: per_operation(one, 1000)
+    made.clear()
+
+
+@contextlib.contextmanager
+def beside_leases(count: int) -> Iterator[Side]:
+    """Keep one array received many times; then send it, receive it, and drop what was received."""
+    import numpy as np
+
+    channel, array = memchannel.ArrayChannel(), np.zeros(100_000)
+
+    def one() -> Any:
+        channel.send(array)
+        return channel.recv()
+
+    kept = [one() for _ in range(count)]
+    if memchannel.stats().live < count:
+        raise RuntimeError("the arrays received are not the one sent")
+    yield lambda: per_operation(one, 1000)
+    kept.clear()
+
+
+@contextlib.contextmanager
+def beside_interpreters(count: int) -> Iterator[Side]:
+    """Keep interpreters; then make one, run something there and close it."""
+    made = [interpreters.create(packages=None) for _ in range(count)]
+
+    def one() -> None:
+        other = interpreters.create(packages=None)
+        interpreters.run(other, "pass").check()
+        interpreters.close(other)
+
+    yield lambda: per_operation(one, 3)
+    for other in made:
+        interpreters.close(other)
+
+
 @bench.scenario
 def curve() -> None:
-    """Send and receive a message beside those that are queued already."""
-    for count in bench.steps(1000, 1_000_000, 10_000):
-        channel = MemChannel()
-        channel.send_many(b"spam" for _ in range(count))
-        sides: dict[str, Side] = {"memchannel": functools.partial(per_operation, _passing(channel), 1000)}
-        bench.compare("a message beside those queued", sides, at=count)
-
-
-def _passing(channel: MemChannel) -> Callable[[], None]:
-    send, recv = channel.send, channel.recv
-
-    def trip() -> None:
-        send(b"spam")
-        recv().release()
-
-    return trip
+    """Use one more message, channel, lease or interpreter beside a growing number of others."""
+    scale = bench.form == "scale"
+    for what, beside, first, full, most in (
+        ("a message", beside_messages, 1000, 1_000_000, 10_000_000),
+        ("a channel", beside_channels, 1000, 100_000, 1_000_000),
+        ("a lease", beside_leases, 1000, 100_000, 1_000_000),
+        ("an interpreter", beside_interpreters, 1, 100, 1000),
+    ):
+        for count in bench.steps(first, most if scale else full, 10 * first):
+            with companion(beside, count) as one:
+                bench.compare("one more beside others", {f"memchannel, {what}": one}, at=count)

@@ -159,9 +159,10 @@ def one() -> None:
     figures = bench.compare("until NumPy is used", sides, against=base, reach=1 / 1.5)
     parked = figures["memchannel, parked"].median
     bench.record("until NumPy is used, parked", "memchannel, parked", parked, reach=1e-3)
-    for side, private in memory.items():
+    for side in filter(memory.get, sides):
+        private = memory[side]
         ours = side == "memchannel, second"
-        most = statistics.median(memory[base]) if ours else None
+        most = statistics.median(memory[base]) if ours and base in memory else None
         bench.record("private memory of one", side, statistics.median(private), "MB", reach=most)
 
 
