@@ -246,12 +246,14 @@ class Benchmark:
         context: Callable[[], contextlib.AbstractContextManager[Side]],
         base: str | None = None,
     ) -> None:
-        """Add a side that has to be started, if it is wanted; one that does not start is noted as such."""
+        """Add a side that has to be started, if it is wanted; a peer that does not start is noted as such."""
         if not self.wants(side, base):
             return
         try:
             sides[side] = stack.enter_context(context())
         except Exception as error:
+            if peer_of(side) is None:
+                raise
             self.leave_out(side, f"does not work here: {_reason(error)}")
 
     def leave_out(self, side: str, why: str) -> None:

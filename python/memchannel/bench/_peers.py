@@ -70,24 +70,14 @@ def missing(name: str) -> str | None:
         import concurrent.futures
 
         return None if hasattr(concurrent.futures, name) else "needs Python 3.14"
-    if name == "interpreters":
-        there = any(_found(module) for module in STANDARD)
-        return None if there else "needs Python 3.14, or: pip install backports.interpreters"
-    if peer.module is not None and not _found(peer.module):
+    if peer.module is not None and importlib.util.find_spec(peer.module) is None:
         return f"not installed: pip install '{peer.package or peer.module}'"
     return None
 
 
-STANDARD = ("concurrent.interpreters", "backports.interpreters")
-
-
-def _found(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
-
-
 def standard_interpreters() -> Any:
     """Import the standard library's interpreters, or their backport for Python 3.13."""
-    return importlib.import_module(next(filter(_found, STANDARD), STANDARD[0]))
+    try:
+        return importlib.import_module("concurrent.interpreters")
+    except ImportError:
+        return importlib.import_module("backports.interpreters")

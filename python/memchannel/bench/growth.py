@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,31 +20,41 @@ bench = Benchmark("growth", __doc__)
 def growth(step: Callable[[], object], count: int) -> dict[str, float]:
     """Repeat a step that leaves something behind: its cost in chunks, and its memory.
 
-    Medians of chunks, which a busy moment of the machine does not reach, are compared: the last tenth
-    with the first one, or its first thousand steps. Runs in a process of its own, where no
-    memory was freed before that would be used again.
+    Medians of chunks, which a busy moment of the machine does not reach, are compared: the last tenth with
+    the first one, or its first thousand steps. Those may use memory that was freed while Python started, and
+    the later ones new pages of the system, which cost a fault each: so the last tenth is also compared with
+    the first thousand of those. Runs in a process of its own.
     """
     per_operation(step, 1000)
-    memory, chunks = [resident()], []
+    memory, chunks, faults = [resident()], [], []
     for _ in range(2):
-        chunks += [per_operation(step, 100) for _ in range(count // 200)]
+        for _ in range(count // 200):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            chunks.append(per_operation(step, 100))
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         memory.append(resident())
-    tenth = len(chunks) // 10
-    first, last = statistics.median(chunks[: min(tenth, 10)]), statistics.median(chunks[-tenth:])
+    few = min(len(chunks) // 10, 10)
+    last = statistics.median(chunks[-(len(chunks) // 10) :])
+    in_new_memory = [seconds for seconds, new in zip(chunks, faults, strict=True) if new][:few]
     return {
         "bytes of each": (memory[2] - memory[0]) / count,
         "bytes, last half / first": (memory[2] - memory[1]) / (memory[1] - memory[0]),
+        "page faults of each": sum(faults) / count,
         "each of the last tenth": last,
-        "against the first": last / first,
+        "against the first": last / statistics.median(chunks[:few]),
+        "against the first of new pages": last / statistics.median(in_new_memory or chunks[:few]),
     }
+
+
+UNITS = {"bytes of each": "B", "bytes, last half / first": "x", "page faults of each": ""}
 
 
 def record_growth(name: str, figures: dict[str, float]) -> None:
     """Note what `growth` measured; ratios are to stay near 1."""
     for side, value in figures.items():
-        ratio = side.startswith(("against", "bytes, "))
-        unit = "x" if ratio else "B" if side.startswith("bytes") else "s"
-        bench.record(name, side, value, unit, reach=1.3 if ratio else None)
+        unit = UNITS.get(side, "x" if side.startswith("against") else "s")
+        reach = 1.3 if unit == "x" and "new pages" not in side else None
+        bench.record(name, side, value, unit, reach=reach)
 
 
 def messages_growth(count: int) -> dict[str, float]:

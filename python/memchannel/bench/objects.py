@@ -107,15 +107,13 @@ def _side(operation: Callable[[], object], count: int) -> Callable[[], float]:
 def _rivals(obj: Any) -> dict[str, Callable[[], object]]:
     channel = memchannel.Channel[Any]()
     within = queue.SimpleQueue[Any]()
-    rivals = {
+    between = standard_interpreters().create_queue()
+    return {
         "memchannel": through(channel.send, channel.recv, obj),
         "threads, SimpleQueue (no copy)": through(within.put, within.get, obj),
         "pickle": lambda: pickle.loads(pickle.dumps(obj, 5)),
+        STANDARD_QUEUE: through(between.put, between.get, obj),
     }
-    if bench.wants(STANDARD_QUEUE, STANDARD_QUEUE):
-        between = standard_interpreters().create_queue()
-        rivals[STANDARD_QUEUE] = through(between.put, between.get, obj)
-    return rivals
 
 
 @bench.scenario

@@ -7,6 +7,7 @@ a thread of the same core without Python for the floor (tests/core/bench_primiti
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import statistics
 import subprocess
@@ -57,14 +58,14 @@ def with_statement(lock: Any, count: int) -> float:
 def uncontended() -> None:
     """Take and release what nobody else wants."""
     count = bench.scaled(200_000, 20_000)
-    pairs: list[tuple[str, Any, Any]] = [
-        ("Lock", Lock(), threading.Lock()),
-        ("RLock", RLock(), threading.RLock()),
-        ("Semaphore", Semaphore(), threading.Semaphore()),
-    ]
-    for name, ours, theirs in pairs:
+    for name, ours in (("Lock", Lock()), ("RLock", RLock()), ("Semaphore", Semaphore())):
+        # Of "fork", which needs no helper process that tracks names.
+        others = [getattr(module, name)() for module in (threading, multiprocessing.get_context("fork"))]
+        locks = dict(zip(("memchannel", "threads", "processes"), (ours, *others), strict=True))
         for how in (acquire_and_release, with_statement):
-            sides = {"memchannel": lambda: how(ours, count), "threads": lambda: how(theirs, count)}  # noqa: B023
+            sides: dict[str, Side] = {
+                side: functools.partial(how, lock, count) for side, lock in locks.items()
+            }
             reach = 2.0 if name == "Lock" else None
             title = f"{name}, {how.__name__.replace('_', ' ')}"
             bench.compare(title, sides, against="threads", reach=reach)

@@ -27,7 +27,7 @@ def one_ready() -> None:
     select = memchannel.select
 
     def of_all() -> None:
-        if select(*channels) != (ready, 1):
+        if select(*channels)[0] is not ready:
             raise RuntimeError("select chose another channel")
 
     def of_one() -> None:
