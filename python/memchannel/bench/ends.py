@@ -28,6 +28,9 @@ from memchannel.bench._producing import consume, produce
 
 bench = Benchmark("ends", __doc__)
 
+MESSAGES = 320_000
+"""Rounds of a tenth of a second: the start of one, when each end gets its share, is no cost of a message."""
+
 PRODUCER = "from memchannel.bench._producing import produce\nproduce(shares.{get}, tasks.{put})"
 CONSUMER = "from memchannel.bench._producing import consume\nconsume(quotas.{get}, tasks.{get}, done.{put})"
 
@@ -158,8 +161,9 @@ def of_processes(producers: int, consumers: int, messages: int) -> Iterator[Side
 
 
 def _compared(stack: contextlib.ExitStack, ends: tuple[int, int], messages: int) -> dict[str, Side]:
+    few = messages // 10  # take as long
     sides = {"memchannel": stack.enter_context(of_memchannel(ends, messages))}
-    bench.enter(stack, sides, "processes, Queue", lambda: companion(of_processes, *ends, messages))
+    bench.enter(stack, sides, "processes, Queue", lambda: companion(of_processes, *ends, few))
     bench.enter(stack, sides, "threads, SimpleQueue", lambda: of_threads(ends, messages))
     return sides
 
@@ -167,11 +171,11 @@ def _compared(stack: contextlib.ExitStack, ends: tuple[int, int], messages: int)
 @bench.scenario
 def four_by_four() -> None:
     """Four producers and four consumers, in interpreters."""
-    messages = bench.scaled(32_000, 3_200)
+    messages = bench.scaled(MESSAGES, 3_200)
     with contextlib.ExitStack() as stack:
         sides = _compared(stack, (4, 4), messages)
         if sys.version_info >= (3, 14):
-            few = messages // 100
+            few = bench.scaled(320, 32)
             bench.enter(stack, sides, "interpreters, Queue", lambda: of_interpreters((4, 4), few))
         else:
             bench.leave_out("interpreters, Queue", "the backport's raises QueueEmpty among several consumers")

@@ -133,9 +133,9 @@ def process_handoff(count: int) -> Iterator[Side]:
 @bench.scenario
 def handoff() -> None:
     """Two interpreters wake each other in turn."""
-    # Some tenths of a second: the first hundredths, in which both may share a core, count for little.
-    count = bench.scaled(500_000, 5_000)
-    few = bench.scaled(20_000, 500)  # of those that take a hundred times as long
+    # A tenth of a second, and as long before the clock starts.
+    count = bench.scaled(200_000, 5_000)
+    few = bench.scaled(10_000, 500)  # of those that take a hundred times as long
     there, back = Lock(), Lock()
     there.acquire()
     back.acquire()
