@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <utility>
+
 #include "deadline.hpp"
 
 namespace memchannel {
@@ -15,6 +17,8 @@ struct alignas(64) Place {
 };
 constexpr int most_places = 256;  // more cores than that share them
 Place places[most_places];
+
+thread_local bool woke_somebody = false;
 
 }  // namespace
 
@@ -32,6 +36,10 @@ void end_spinning(int place) noexcept { places[place].taken.store(false, std::me
 void forget_spinners() noexcept {
     for (Place& place : places) place.taken.store(false, std::memory_order_relaxed);
 }
+
+void note_wake() noexcept { woke_somebody = true; }
+
+bool take_wake() noexcept { return std::exchange(woke_somebody, false); }
 
 std::int64_t spin_clock() noexcept { return monotonic_ns(); }
 

@@ -4,6 +4,10 @@
 // and is pure loss when it does not. So: a credit per channel that grows with hits and falls faster with
 // misses; at most one spinner on each core; none if the other side last ran on this very core; and
 // never sched_yield(), which hands the core to strangers.
+//
+// Who has just woken a parked thread looks as long as a wake-up takes. Otherwise parking would be contagious:
+// the answer of a thread that is on its way out of the kernel comes too late for a short spin, whoever parks
+// instead has to be woken in turn, and two sides that could spin would park for ever.
 #pragma once
 
 #include <atomic>
@@ -14,6 +18,7 @@ namespace memchannel {
 class Spin {
    public:
     static constexpr std::int64_t longest_ns = 20'000;
+    static constexpr std::int64_t longest_after_wake_ns = 100'000;
 
     // The side that will be waited for says where it runs.
     void touch() noexcept;
@@ -44,6 +49,8 @@ inline constexpr int nowhere = -1;
 int begin_spinning() noexcept;  // the spinner's place, or nowhere: one that began on this core still spins
 void end_spinning(int place) noexcept;
 void forget_spinners() noexcept;  // in a forked child: those of its parent's other threads do not exist
+void note_wake() noexcept;        // this thread woke a parked one
+bool take_wake() noexcept;        // whether it did, since it was asked last
 std::int64_t spin_clock() noexcept;
 
 inline void cpu_relax() noexcept {
@@ -59,7 +66,8 @@ template <class Ready>
 bool Spin::run(Ready ready) noexcept {
     const int place = detail::begin_spinning();
     if (place == detail::nowhere) return false;
-    const std::int64_t end = detail::spin_clock() + longest_ns;
+    const std::int64_t end =
+        detail::spin_clock() + (detail::take_wake() ? longest_after_wake_ns : longest_ns);
     bool hit = false;
     do {
         for (int i = 0; i < 16 && !hit; ++i) {

@@ -45,6 +45,7 @@ bool Waiter::settle(Status status, std::uint32_t index) noexcept {
     while (phase(seen) != done) {
         if (state_.compare_exchange_weak(seen, settled, std::memory_order_acq_rel)) {
             if (phase(seen) != parked) return true;
+            detail::note_wake();
             if (notifier_) notifier_->tell(*this);
             else sem_post(&semaphore_);
             return true;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/deadline.hpp"
 #include "core/spin.hpp"
 
 using namespace memchannel;
@@ -72,6 +73,15 @@ TEST(a_hit_of_a_probe_brings_the_spinning_back) {
     }
     CHECK(looks(spin) > 1);  // the credit of that hit
     CHECK_EQ(looks(spin), 1);
+}
+
+TEST(who_woke_somebody_looks_as_long_as_that_takes) {
+    Spin spin;
+    detail::note_wake();
+    const std::int64_t begin = monotonic_ns();
+    looks(spin);
+    CHECK(monotonic_ns() - begin >= Spin::longest_after_wake_ns);
+    CHECK(!detail::take_wake());  // once
 }
 
 TEST(nobody_spins_for_a_side_that_ran_on_this_core) {
