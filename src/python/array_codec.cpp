@@ -171,11 +171,11 @@ Ref size_tuple(const Py_ssize_t* sizes, int count) {
 
 // This interpreter's NumPy, imported if that can be; nullptr: there is none, and none is required.
 const NumpyTable* numpy_or_none(ModuleState& state, bool required) {
-    if (const NumpyTable* numpy = loaded_numpy(state.numpy)) return numpy;
+    if (const NumpyTable* numpy = loaded_numpy(state)) return numpy;
     Ref imported = Ref::steal(PyObject_CallFunctionObjArgs(
         attribute(array_codec(state), "import_numpy").get(), required ? Py_True : Py_False, nullptr));
     if (!imported) throw PythonError();
-    return imported.get() == Py_True ? loaded_numpy(state.numpy) : nullptr;
+    return imported.get() == Py_True ? loaded_numpy(state) : nullptr;
 }
 
 Ref make_array_view(ModuleState& state, const ArrayHeader& header, const Ref& memory, const Py_ssize_t* shape,

@@ -98,7 +98,7 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
 // Called with the exception of the failed request set.
 [[noreturn]] void explain_no_buffer(ModuleState& state, PyObject* object) {
     Ref cause = Ref::steal(PyErr_GetRaisedException());
-    const NumpyTable* numpy = loaded_numpy(state.numpy);
+    const NumpyTable* numpy = loaded_numpy(state);
     if (PyType_Check(object)) {
         PyErr_Format(PyExc_TypeError, "a MemChannel cannot send the class %.200s: send an object of it",
                      reinterpret_cast<PyTypeObject*>(object)->tp_name);
@@ -129,7 +129,7 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     BufferScope buffer;
     if (!buffer.acquire(object, PyBUF_FULL_RO)) explain_no_buffer(state, object);
     check_lendable(object, *buffer);
-    static_cast<void>(loaded_numpy(state.numpy));
+    static_cast<void>(loaded_numpy(state));
     const Ground ground = ground_of(state, object);
     const char* format = buffer->format ? buffer->format : "B";
     char letter[2] = {native_letter(format, buffer->itemsize), '\0'};

@@ -30,14 +30,14 @@ Message composite(ModuleState& state, Loader loader, PyObject* dumped, const Len
 }
 
 Message encode_for_array_channel(ModuleState& state, PyObject* object, const LendTerms& terms) {
-    const NumpyTable* numpy = loaded_numpy(state.numpy);
+    const NumpyTable* numpy = loaded_numpy(state);
     Ref sent = Ref::borrow(object);
     if (!numpy || !Py_IS_TYPE(object, numpy->array_type) || keeps_text_elsewhere(object)) {
         PyObject* const codec = module_once(state.array_codec, "memchannel.codecs.array");
         sent = codec ? Ref::steal(PyObject_CallFunction(attribute(codec, "prepare").get(), "(O)", object))
                      : Ref();
         if (!sent) throw PythonError();
-        numpy = loaded_numpy(state.numpy);
+        numpy = loaded_numpy(state);
     }
     if (numpy && numpy->is_array(sent.get())) {
         return one_part(MessageKind::array,

@@ -46,7 +46,7 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms, Ticke
         part.bytes.resize(size);
         return part.bytes.data();
     };
-    const NumpyTable* const numpy = loaded_numpy(state.numpy);
+    const NumpyTable* const numpy = loaded_numpy(state);
     if (const EndRef end = end_of(item)) {
         part.header.kind = PartKind::end;
         part.header.side = static_cast<std::uint8_t>(end.side);

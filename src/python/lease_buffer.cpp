@@ -183,7 +183,7 @@ void check_mapped(ModuleState& state, const Ground& ground, const void* first, s
 PyObject* check_copied(PyObject* module, PyObject* object) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         ModuleState& state = state_of_module(module);
-        const NumpyTable* const numpy = loaded_numpy(state.numpy);
+        const NumpyTable* const numpy = loaded_numpy(state);
         const Ground ground = ground_of(state, object);
         if (numpy && numpy->is_array(object)) {
             const Memory memory = memory_of(object);

@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "state.hpp"
+
 namespace memchannel {
 
 namespace {
@@ -31,23 +33,27 @@ NumpyTable* fetch(NumpyTable*& slot, PyObject* capsule) noexcept {
 }
 
 // Not PyImport_GetModule, which waits for other threads' imports and can be interrupted. Each send comes by
-// where NumPy is not imported: so without an exception for a missing key.
-Ref listed_module(const char* name) noexcept {
+// where NumPy is not imported: so without an exception for a missing key, and with a name that is there.
+Ref listed_module(PyObject* name) noexcept {
     PyObject* module = nullptr;
-    PyMapping_GetOptionalItemString(PyImport_GetModuleDict(), name, &module);
+    if (name) PyMapping_GetOptionalItem(PyImport_GetModuleDict(), name, &module);
     return Ref::steal(module);
 }
 
 }  // namespace
 
-NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept {
-    if (slot) return slot;
+NumpyTable* loaded_numpy(ModuleState& state) noexcept {
+    if (state.numpy) return state.numpy;
     // Looked up, not imported: that could be interrupted. An import that failed leaves the second module
     // alone.
-    Ref package = listed_module("numpy");
-    Ref module = package ? listed_module("numpy._core._multiarray_umath") : Ref();
-    Ref capsule = module ? attribute(module.get(), "_ARRAY_API") : Ref();
-    NumpyTable* const table = capsule ? fetch(slot, capsule.get()) : nullptr;
+    if (!state.numpy_name) state.numpy_name = PyUnicode_InternFromString("numpy");
+    Ref capsule;
+    if (listed_module(state.numpy_name)) {
+        const Ref name = Ref::steal(PyUnicode_FromString("numpy._core._multiarray_umath"));
+        const Ref module = listed_module(name.get());
+        if (module) capsule = attribute(module.get(), "_ARRAY_API");
+    }
+    NumpyTable* const table = capsule ? fetch(state.numpy, capsule.get()) : nullptr;
     if (!table) PyErr_Clear();  // not imported (yet)
     return table;
 }

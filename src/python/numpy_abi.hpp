@@ -11,6 +11,8 @@
 
 namespace memchannel {
 
+struct ModuleState;
+
 struct ArrayFields {
     PyObject_HEAD char* data;
     int nd;
@@ -64,7 +66,7 @@ struct NumpyTable {
 };
 
 // This interpreter's NumPy if it is imported already; nullptr without an exception otherwise.
-NumpyTable* loaded_numpy(NumpyTable*& slot) noexcept;
+NumpyTable* loaded_numpy(ModuleState& state) noexcept;
 // StringDType: the array's own memory holds references to an arena of the dtype's.
 inline bool keeps_text_elsewhere(PyObject* array) noexcept {
     return descr_fields(array_fields(array)->descr)->type_num == type_string_dtype;

@@ -138,7 +138,7 @@ Block* shared_buffer_block(ModuleState& state, PyObject* object) noexcept {
 PyObject* claim_block(PyObject* module, PyObject* array) {
     ModuleState& state = state_of_module(module);
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
-        const NumpyTable* const numpy = loaded_numpy(state.numpy);
+        const NumpyTable* const numpy = loaded_numpy(state);
         if (numpy && numpy->is_array(array) && !(array_fields(array)->flags & array_writeable)) {
             PyErr_SetString(PyExc_ValueError, "cannot lend a read-only array writable");
             return nullptr;

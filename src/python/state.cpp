@@ -40,6 +40,7 @@ int traverse_state(ModuleState& state, visitproc visit, void* arg) noexcept {
     Py_VISIT(state.inherited);
     Py_VISIT(state.dispatch_table);
     Py_VISIT(state.extension_registry);
+    Py_VISIT(state.numpy_name);
     return 0;
 }
 
@@ -78,6 +79,7 @@ void clear_state(ModuleState& state) noexcept {
     Py_CLEAR(state.inherited);
     Py_CLEAR(state.dispatch_table);
     Py_CLEAR(state.extension_registry);
+    Py_CLEAR(state.numpy_name);
     forget_types(std::exchange(state.known_types, nullptr));
 }
 

@@ -47,6 +47,7 @@ struct ModuleState {
     PyObject* inherited;
     PyObject* dispatch_table;  // the dicts of copyreg, once needed
     PyObject* extension_registry;
+    PyObject* numpy_name;  // "numpy", once needed
     // Not Python objects:
     KnownTypes* known_types;  // see plain_types.hpp
     NumpyTable* numpy;        // this interpreter's NumPy, once imported
