@@ -124,7 +124,7 @@ def _overhead(load: str, count: int, reach: float) -> None:
         if bench.wants("InterpreterPoolExecutor"):
             standard = stack.enter_context(standard_pool())
             sides["InterpreterPoolExecutor"] = lambda: LOADS[load](standard, few)
-        figures = bench.compare(load, sides, against="threads", reach=reach)
+        figures = bench.compare(load, sides, against="threads", reach=reach, repeats=3 * bench.repeats)
         for peer in ("processes", "InterpreterPoolExecutor"):
             bench.record_share(load, figures, "memchannel", peer, 1 / 3)
 

@@ -26,11 +26,12 @@ def growth(step: Callable[[], object], count: int) -> dict[str, float]:
     the first thousand of those. Runs in a process of its own.
     """
     per_operation(step, 1000)
+    size = min(100, count // 100)
     memory, chunks, faults = [resident()], [], []
     for _ in range(2):
-        for _ in range(count // 200):
+        for _ in range(count // (2 * size)):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            chunks.append(per_operation(step, 100))
+            chunks.append(per_operation(step, size))
             faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         memory.append(resident())
     few = min(len(chunks) // 10, 10)

@@ -201,7 +201,7 @@ def pool() -> None:
         )  # type: ignore[misc]
         for workers in (2, 1)
     }
-    bench.compare("start of a pool", sides, against="memchannel, 1", reach=1.3)
+    bench.compare("start of a pool", sides, against="memchannel, 1", reach=1.3, repeats=3 * bench.repeats)
 
 
 @bench.scenario
