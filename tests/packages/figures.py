@@ -104,7 +104,7 @@ def table(names: list[str]) -> str:
 
 
 def costs(path: Path) -> str:
-    """Return the table of the figures of `memchannel bench images`."""
+    """Return the table of the figures of `memchannel bench images`, alone or with others."""
     result = json.loads(path.read_text(encoding="utf-8"))
     about = result["machine"]
     debug = " (debug build)" if about["debug"] else ""
@@ -115,7 +115,7 @@ def costs(path: Path) -> str:
         "| | | median | ratio | to reach |",
         "|---|---|---|---|---|",
     ]
-    for figure in result["figures"]:
+    for figure in (one for one in result["figures"] if one["scenario"].startswith("images.")):
         value, unit = figure["median"], figure["unit"]
         shown = f"{value * 1000:.1f} ms" if unit == "s" else f"{value:,.1f} {unit}".rstrip()
         ratio = "" if figure["ratio"] is None else f"{figure['ratio']:.2f}"
