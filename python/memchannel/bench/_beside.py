@@ -21,12 +21,12 @@ echo(there, back)
 
 
 @contextlib.contextmanager
-def beside(*sources: str, **shared: Any) -> Iterator[None]:
+def beside(*sources: str, packages: tuple[str, ...] | None = None, **shared: Any) -> Iterator[None]:
     """Run each program in an interpreter of its own, with its number as `number`; joins them at the end.
 
     After an error or Ctrl-C nothing may come any more that they wait for: the end of the process stops them.
     """
-    made = [interpreters.create(packages=None) for _ in sources]
+    made = [interpreters.create(packages=packages) for _ in sources]
     threads = [
         threading.Thread(
             target=lambda other, source, number: interpreters.run(

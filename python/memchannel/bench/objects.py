@@ -12,7 +12,6 @@ import decimal
 import json
 import pickle
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import memchannel
-from memchannel import interpreters
+from memchannel.bench._beside import beside
 from memchannel.bench._harness import Benchmark, per_operation
 from memchannel.bench._peers import standard_interpreters
 
@@ -139,20 +138,13 @@ def _between(make: Callable[[], tuple[Any, str]], obj: Any, count: int) -> Calla
         send, source = make()
         source += "\nback.send(0)\nfor _ in range(count):\n    get()\nback.send(1)"
         back = memchannel.Channel[Any]()
-        other = interpreters.create(packages=None)
-        shared = {"back": back, "count": count}
-        thread = threading.Thread(
-            target=interpreters.run, args=(other, source), kwargs={"shared": shared}, daemon=True
-        )
-        thread.start()
-        back.recv()
-        start = time.perf_counter()
-        for _ in range(count):
-            send(obj)
-        back.recv()
-        elapsed = time.perf_counter() - start
-        thread.join()
-        interpreters.close(other, timeout=20)
+        with beside(source, back=back, count=count):
+            back.recv()
+            start = time.perf_counter()
+            for _ in range(count):
+                send(obj)
+            back.recv()
+            elapsed = time.perf_counter() - start
         return elapsed / count
 
     return run
@@ -214,15 +206,10 @@ for message in there:
 def _answering(drop: str) -> Iterator[tuple[memchannel.Channel[Any], memchannel.Channel[Any]]]:
     """Have an interpreter that tells the addresses of arrays."""
     there, back = memchannel.Channel[Any](), memchannel.Channel[Any]()
-    other = interpreters.create(packages=("numpy",))
     shared = {"there": there.ends[0], "back": back.ends[1]}
-    arguments = (other, ANSWERING.format(drop=drop))
-    thread = threading.Thread(target=interpreters.run, args=arguments, kwargs={"shared": shared}, daemon=True)
-    thread.start()
-    yield there, back
-    there.ends[1].close()
-    thread.join()
-    interpreters.close(other, timeout=20)
+    with beside(ANSWERING.format(drop=drop), packages=("numpy",), **shared):
+        yield there, back
+        there.ends[1].close()
 
 
 @bench.scenario

@@ -139,7 +139,7 @@ def handoff() -> None:
     there, back = Lock(), Lock()
     there.acquire()
     back.acquire()
-    shared = {"there": there, "back": back, "count": 2 * count * bench.repeats}
+    shared: dict[str, Any] = {"there": there, "back": back, "count": 2 * count * bench.repeats}
     with contextlib.ExitStack() as stack:
         stack.enter_context(beside(ECHO, **shared))
         sides: dict[str, Side] = {
@@ -224,7 +224,13 @@ def fairness() -> None:
             for _ in range(min(3, bench.repeats)):
                 lock, stop, waits = Lock(), Event(), Channel[float]()
                 turns, start = [Counter() for _ in range(takers)], Barrier(takers + 1)
-                shared = {"lock": lock, "stop": stop, "turns": turns, "waits": waits, "start": start}
+                shared: dict[str, Any] = {
+                    "lock": lock,
+                    "stop": stop,
+                    "turns": turns,
+                    "waits": waits,
+                    "start": start,
+                }
                 with beside(*[SHARE] * takers, hold=hold, **shared):
                     start.wait()
                     time.sleep(seconds)

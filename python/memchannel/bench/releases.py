@@ -41,7 +41,12 @@ def owner(release: Any, *, busy: bool) -> Iterator[Callable[[int], float]]:
     """Have an interpreter lend views; yields what takes some and returns the seconds of one release."""
     views = MemChannel(release=release)
     orders, lent, stop = Channel[int](), Channel[int](), Event()
-    shared = {"views": views.ends[1], "orders": orders.ends[0], "lent": lent.ends[1], "stop": stop}
+    shared: dict[str, Any] = {
+        "views": views.ends[1],
+        "orders": orders.ends[0],
+        "lent": lent.ends[1],
+        "stop": stop,
+    }
     with beside(OWNER, busy=busy, **shared):
 
         def burst(count: int) -> float:
@@ -136,7 +141,7 @@ for count in orders:
 def _beside_releases(stack: contextlib.ExitStack, release: Any, work: Callable[[], float]) -> Side:
     """Do work while another interpreter takes views of ours and lets them go, a thousand a second."""
     views, orders, done = MemChannel(release=release), Channel[int](), Channel[int]()
-    shared = {"views": views.ends[0], "orders": orders.ends[0], "done": done.ends[1]}
+    shared: dict[str, Any] = {"views": views.ends[0], "orders": orders.ends[0], "done": done.ends[1]}
     stack.enter_context(beside("import time\n" + RECEIVER, **shared))
     stack.callback(orders.ends[1].close)
 

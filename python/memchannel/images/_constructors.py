@@ -43,7 +43,7 @@ def hold_back(fd: int, elf: ElfFile) -> None:
 
 def last_destructor(elf: ElfFile) -> int | None:
     """Return the address of the function that the linker runs after all other destructors."""
-    return dict(elf.entries).get(DT_FINI)
+    return elf.tags.get(DT_FINI)
 
 
 def run(elf: ElfFile, handle: int) -> None:
@@ -56,10 +56,10 @@ def run(elf: ElfFile, handle: int) -> None:
         if tag == DT_FINI_ARRAYSZ:
             place = library.l_ld + index * DYNAMIC_ENTRY.size + _WORD
             _libc.write_address(place, value, read_only=elf.is_read_only(place - library.l_addr))
-    tags = dict(elf.entries)
-    functions = [library.l_addr + tags[DT_INIT]] if DT_INIT in tags else []
-    if DT_INIT_ARRAY in tags:
-        array = ctypes.c_size_t * (tags.get(DT_INIT_ARRAYSZ, 0) // _WORD)
-        functions += array.from_address(library.l_addr + tags[DT_INIT_ARRAY])
+    functions = [library.l_addr + elf.tags[DT_INIT]] if DT_INIT in elf.tags else []
+    if DT_INIT_ARRAY in elf.tags:
+        array = ctypes.c_size_t * (elf.tags.get(DT_INIT_ARRAYSZ, 0) // _WORD)
+        functions += array.from_address(library.l_addr + elf.tags[DT_INIT_ARRAY])
+    arguments = _core._process_arguments()
     for address in functions:
-        _libc.call_constructor(address, *_core._process_arguments())
+        _libc.call_constructor(address, *arguments)

@@ -170,7 +170,7 @@ class ElfFile:
         ] = {}  # symbols that are one per process: name to place of `st_info` in the file
         self._parse_symbols(tags)
         self.uses_python = any(_PYTHON_NAME.match(self.strings, name) for name in self._undefined)
-        self.entries, self._tags = entries, tags
+        self.entries, self.tags = entries, tags  # of the dynamic section
 
     def _folders(self, offset: int | None) -> list[str]:
         if offset is None:
@@ -250,7 +250,7 @@ class ElfFile:
     @functools.cached_property
     def _relocations(self) -> tuple[list[int], list[int]]:
         """Places and kinds of the relocations that name symbols: those counted as relative come first."""
-        tags = self._tags
+        tags = self.tags
         tables = [(_DT_RELA, _DT_RELASZ, tags.get(_DT_RELACOUNT, 0)), (_DT_JMPREL, _DT_PLTRELSZ, 0)]
         words: list[int] = []
         for table, size, skipped in tables:
