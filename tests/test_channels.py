@@ -504,6 +504,7 @@ def test_statistics() -> None:
     assert channel.statistics() == ChannelStatistics(
         queued=0,
         waiting_receivers=0,
+        looking_receivers=0,
         waiting_senders=0,
         maxsize=4,
         sent=0,

@@ -219,7 +219,7 @@ class Crew:
                     return True
                 time.sleep(pause)
             now = self.channel.statistics()
-            if now.queued <= now.waiting_receivers:
+            if now.queued <= now.waiting_receivers + now.looking_receivers:
                 return False
         return True
 

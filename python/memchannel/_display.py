@@ -139,7 +139,7 @@ def _pool_fields(pool: Any) -> Iterator[tuple[str, Any]]:
     yield "state", crew.state
     yield "workers", terms.max_workers
     yield "started", crew.started
-    yield "waiting for a task", now.waiting_receivers
+    yield "waiting for a task", now.waiting_receivers + now.looking_receivers
     yield "tasks queued", now.queued
     yield "tasks taken", now.received
     yield "packages", ", ".join(terms.packages or ()) or "none"

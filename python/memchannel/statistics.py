@@ -16,6 +16,8 @@ class ChannelStatistics(NamedTuple):
     """Messages sent and not received yet."""
     waiting_receivers: int
     """Parked ``recv`` calls."""
+    looking_receivers: int
+    """``recv`` calls that look for a message for a moment, before they get in line."""
     waiting_senders: int
     """Parked ``send`` calls."""
     maxsize: int | None

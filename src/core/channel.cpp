@@ -301,12 +301,34 @@ Status Channel::enlist_recv(RecvEntry& entry, Message& message) {
     }
     if (status != Status::empty) return status;
     if (ended()) return claim(&entry) ? Status::ended : Status::parked;
-    if (traits_.sticky) {
-        receivers_.push_front(entry);
-    } else {
-        receivers_.push_back(entry);
-    }
+    line_up(entry);
     return Status::parked;
+}
+
+void Channel::line_up(RecvEntry& entry) noexcept {
+    if (traits_.sticky) receivers_.push_front(entry);
+    else receivers_.push_back(entry);
+}
+
+// Whatever is not a plain wait is left to enlist_recv().
+Status Channel::look_and_line_up(RecvEntry& entry) noexcept {
+    looking_.fetch_add(1, std::memory_order_relaxed);
+    const bool seen = recv_spin_.until([this] { return queue_.size() != 0; });
+    Guard guard(mutex_, std::defer_lock);
+    if (!seen) guard.lock();  // before it counts no longer as looking: it does so, or is in line
+    looking_.fetch_sub(1, std::memory_order_relaxed);
+    if (seen || !may_line_up(entry.waiter->interpreter())) return Status::retry;
+    line_up(entry);
+    return Status::parked;
+}
+
+bool Channel::may_line_up(OwnerId who) noexcept {
+    try {
+        if (admit(Side::recv, who) != Status::ok) return false;
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return queue_.size() <= granted_.size() && senders_.empty() && !ended();
 }
 
 Status Channel::finish_send(SendEntry& entry) noexcept {
@@ -390,6 +412,7 @@ ChannelStatistics Channel::statistics() const {
     ChannelStatistics now;
     now.queued = queued();
     now.waiting_receivers = receivers_.size();
+    now.looking_receivers = looking_.load(std::memory_order_relaxed);
     now.waiting_senders = source().senders_.size();
     now.sent = source().sent_;
     now.received = received_;

@@ -13,6 +13,7 @@
 // receiving side is used, with the source's lock, sending side and poison.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <mutex>
@@ -24,6 +25,7 @@
 #include "broadcast.hpp"
 #include "message.hpp"
 #include "message_span.hpp"
+#include "mutex.hpp"
 #include "spin.hpp"
 #include "waiter.hpp"
 
@@ -42,6 +44,7 @@ struct ChannelTraits {
 struct ChannelStatistics {
     std::size_t queued = 0;  // of a broadcast channel: for the slowest subscriber
     std::size_t waiting_receivers = 0;
+    std::size_t looking_receivers = 0;  // for a moment, before they get in line
     std::size_t waiting_senders = 0;
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
@@ -95,6 +98,10 @@ class Channel final : public Transferable {
     // ok: done; parked: enlisted, wait for the entry's waiter and finish; retry: finish and begin again.
     Status enlist_send(SendEntry& entry);
     Status enlist_recv(RecvEntry& entry, Message& message);
+    // For calls that are detached, and therefore must take nothing yet, where shows_messages(): looks for a
+    // message for a moment, if that is worth it, then gets in line. parked: enlisted; retry: enlist_recv()
+    // has an answer.
+    Status look_and_line_up(RecvEntry& entry) noexcept;
     // The outcome of the call, or `timeout` if it was not settled; the entry stands in no queue afterwards.
     Status finish_send(SendEntry& entry) noexcept;
     Status finish_recv(RecvEntry& entry, Message& message) noexcept;
@@ -128,6 +135,13 @@ class Channel final : public Transferable {
     std::size_t size() const noexcept;
     // A look without the lock: false if no message is queued now. Others may be waiting to send one.
     bool may_have_message() const noexcept { return unqueued_ || queue_.size() != 0; }
+    // Whether a message can be seen before anybody gets in line for it.
+    bool shows_messages() const noexcept { return !unqueued_; }
+    // For calls that may wait: false if there is no message to be had for the next microsecond.
+    bool glance() noexcept {
+        const auto seen = [this] { return queue_.size() != 0; };
+        return unqueued_ || seen() || recv_spin_.glance(seen);
+    }
     ChannelStatistics statistics() const;
     Spin& spin(Side waiting) noexcept {
         return waiting == Side::recv ? source().recv_spin_ : source().send_spin_;
@@ -139,7 +153,7 @@ class Channel final : public Transferable {
    private:
     friend class ChannelTable;
     friend class Tracer;
-    using Guard = std::unique_lock<std::mutex>;
+    using Guard = std::unique_lock<BriefMutex>;
     // What must end outside the lock, because leases switch interpreters: declare it before the guard.
     struct Leftovers {
         MessageQueue queue;
@@ -162,6 +176,8 @@ class Channel final : public Transferable {
     Status send_many(OwnerId who, MessageQueue& messages);
     void store(Message& message) noexcept;
     Status take(Message& message, Entry* self, bool granted) noexcept;
+    bool may_line_up(OwnerId who) noexcept;
+    void line_up(RecvEntry& entry) noexcept;
     void take_more(std::vector<Message>& messages, std::size_t count) noexcept;
     Message pop() noexcept;
     bool draw(Message& message) noexcept;
@@ -183,23 +199,24 @@ class Channel final : public Transferable {
     Spin recv_spin_;                // receivers wait, senders touch
     Spin send_spin_;
 
-    // A cache line of its own: what stands before it is read by every call and rarely changes.
-    alignas(64) mutable std::mutex own_mutex_;
-    std::mutex& mutex_;  // a subscription uses its source's
-    // All below: mutex_.
-    MessageQueue queue_;    // of a subscription: what was put back
-    Backlog backlog_;       // subscriptions only
-    EntryQueue receivers_;  // RecvEntry, undecided
-    EntryQueue granted_;    // RecvEntry, each entitled to one message of the queue
-    EntryQueue senders_;    // SendEntry, undecided
+    // What each message changes fills two cache lines, and stands apart from what is only looked at.
+    alignas(64) mutable BriefMutex own_mutex_;
+    BriefMutex& mutex_;  // a subscription uses its source's
+    // All below but the queue's size: mutex_.
+    std::uint64_t sent_ = 0;
+    std::uint64_t received_ = 0;
+    MessageQueue queue_;                   // of a subscription: what was put back
+    std::atomic<std::size_t> looking_{0};  // receivers that are not in line yet; counted without mutex_
     Association receiving_;
     Association sending_;
+    EntryQueue receivers_;                 // RecvEntry, undecided
+    EntryQueue granted_;                   // RecvEntry, each entitled to one message of the queue
+    EntryQueue senders_;                   // SendEntry, undecided
+    Backlog backlog_;                      // subscriptions only
     std::vector<Channel*> subscriptions_;  // each takes itself out before it goes
     bool subscribed_ = false;              // a subscription that its source serves
     bool broadcast_ = false;
     bool poisoned_ = false;
-    std::uint64_t sent_ = 0;
-    std::uint64_t received_ = 0;
     std::vector<std::byte> poison_;
 };
 

@@ -50,7 +50,7 @@ class Tracer {
 
     const std::vector<Handle<Channel>> channels_;  // by id
     std::unique_lock<std::mutex> table_lock_;
-    std::vector<std::unique_lock<std::mutex>> locks_;
+    std::vector<std::unique_lock<BriefMutex>> locks_;
     std::unordered_map<const Object*, Node> nodes_;
     std::vector<Channel*> fresh_;  // reached, their queues not yet looked through
 };

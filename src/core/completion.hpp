@@ -10,6 +10,7 @@
 
 #include "channel.hpp"
 #include "message.hpp"
+#include "mutex.hpp"
 #include "waiter.hpp"
 
 namespace memchannel {
@@ -52,7 +53,7 @@ class Completion final : public Transferable {
 
     const unsigned generation_;
     std::atomic<State> state_{State::pending};  // written under mutex_
-    mutable std::mutex mutex_;
+    mutable BriefMutex mutex_;
     // All below: mutex_.
     std::size_t runners_ = 0;
     EntryQueue waiters_;       // for the outcome

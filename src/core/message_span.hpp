@@ -25,7 +25,7 @@ class MessageSpan {
             number(&first, &rest);
     }
     void begin_recv() noexcept {
-        if (tracing()) [[unlikely]]
+        if (tracing() && !begin_ns_) [[unlikely]]
             begin_ns_ = monotonic_ns();
     }
 

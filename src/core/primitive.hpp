@@ -14,6 +14,7 @@
 
 #include "id_table.hpp"
 #include "message.hpp"
+#include "mutex.hpp"
 #include "owner.hpp"
 
 namespace memchannel {
@@ -54,12 +55,12 @@ class Primitive : public Transferable {
     void unpacked(Side) noexcept override {}
 
    protected:
-    using Guard = std::unique_lock<std::mutex>;
+    using Guard = std::unique_lock<BriefMutex>;
 
     explicit Primitive(PrimitiveKind kind);
     void last_drop() noexcept override;
 
-    mutable std::mutex mutex_;
+    mutable BriefMutex mutex_;
 
    private:
     const std::uint64_t id_;

@@ -52,16 +52,21 @@ void Spin::touch() noexcept {
     if (last_cpu_.load(std::memory_order_relaxed) != cpu) last_cpu_.store(cpu, std::memory_order_relaxed);
 }
 
-bool Spin::worth_it() noexcept {
-    if (last_cpu_.load(std::memory_order_relaxed) == sched_getcpu()) return false;
-    if (credit_.load(std::memory_order_relaxed) > 0) return true;
+bool Spin::other_side_is_here() const noexcept {
+    return last_cpu_.load(std::memory_order_relaxed) == sched_getcpu();
+}
+
+bool Spin::worth_it() noexcept { return !other_side_is_here() && credit_.enough(); }
+
+bool Spin::Credit::enough() noexcept {
+    if (left_.load(std::memory_order_relaxed) > 0) return true;
     return waits_.fetch_add(1, std::memory_order_relaxed) % probe_every == probe_every - 1;
 }
 
-void Spin::learn(bool hit) noexcept {
-    const int credit = credit_.load(std::memory_order_relaxed);
-    const int next = hit ? (credit < full_credit ? credit + 1 : full_credit) : (credit > 2 ? credit - 2 : 0);
-    if (next != credit) credit_.store(next, std::memory_order_relaxed);
+void Spin::Credit::learn(bool hit) noexcept {
+    const int left = left_.load(std::memory_order_relaxed);
+    const int next = hit ? (left < full ? left + 1 : full) : (left > 2 ? left - 2 : 0);
+    if (next != left) left_.store(next, std::memory_order_relaxed);
 }
 
 }  // namespace memchannel

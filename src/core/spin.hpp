@@ -33,14 +33,31 @@ class Spin {
         return ready() || (worth_it() && run(ready));
     }
     // Whether a wait that was worth it ended soon, for who does not call run().
-    void learn(bool hit) noexcept;
+    void learn(bool hit) noexcept { credit_.learn(hit); }
+    // A look of about a microsecond, for who is attached: to let go of a GIL and take it again takes as long
+    // as a hand-over. Its own credit says when it is worth it.
+    template <class Ready>
+    bool glance(Ready ready) noexcept;
 
    private:
-    static constexpr int full_credit = 8;
-    static constexpr unsigned probe_every = 64;
+    class Credit {
+       public:
+        bool enough() noexcept;
+        void learn(bool hit) noexcept;
 
-    std::atomic<int> credit_{full_credit};  // relaxed: a heuristic, lost updates do no harm
-    std::atomic<unsigned> waits_{0};
+       private:
+        static constexpr int full = 8;
+        static constexpr unsigned probe_every = 64;
+
+        std::atomic<int> left_{full};  // relaxed: a heuristic, lost updates do no harm
+        std::atomic<unsigned> waits_{0};
+    };
+    static constexpr int looks_of_a_glance = 48;
+
+    bool other_side_is_here() const noexcept;
+
+    Credit credit_;
+    Credit glances_;
     std::atomic<int> last_cpu_{-1};
 };
 
@@ -77,6 +94,18 @@ bool Spin::run(Ready ready) noexcept {
     } while (!hit && detail::spin_clock() < end);
     detail::end_spinning(place);
     learn(hit);
+    return hit;
+}
+
+template <class Ready>
+bool Spin::glance(Ready ready) noexcept {
+    if (other_side_is_here() || !glances_.enough()) return false;
+    bool hit = false;
+    for (int i = 0; i < looks_of_a_glance && !hit; ++i) {
+        detail::cpu_relax();
+        hit = ready();
+    }
+    glances_.learn(hit);
     return hit;
 }
 

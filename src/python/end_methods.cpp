@@ -318,12 +318,13 @@ PyObject* end_statistics(PyObject* self, PyObject*) {
         if (!capacity) return nullptr;
         const auto number = [](std::size_t count) { return static_cast<Py_ssize_t>(count); };
         return PyObject_CallFunction(
-            attribute(module.get(), "ChannelStatistics").get(), "nnnOKKOOnnONNNN", number(now.queued),
-            number(now.waiting_receivers), number(now.waiting_senders), capacity.get(),
-            static_cast<unsigned long long>(now.sent), static_cast<unsigned long long>(now.received),
-            receivers.get(), senders.get(), number(now.receivers_on_the_way), number(now.senders_on_the_way),
-            subscribers.get(), PyBool_FromLong(now.broadcast), PyBool_FromLong(now.recv_over),
-            PyBool_FromLong(now.send_over), PyBool_FromLong(now.poisoned));
+            attribute(module.get(), "ChannelStatistics").get(), "nnnnOKKOOnnONNNN", number(now.queued),
+            number(now.waiting_receivers), number(now.looking_receivers), number(now.waiting_senders),
+            capacity.get(), static_cast<unsigned long long>(now.sent),
+            static_cast<unsigned long long>(now.received), receivers.get(), senders.get(),
+            number(now.receivers_on_the_way), number(now.senders_on_the_way), subscribers.get(),
+            PyBool_FromLong(now.broadcast), PyBool_FromLong(now.recv_over), PyBool_FromLong(now.send_over),
+            PyBool_FromLong(now.poisoned));
     });
 }
 

@@ -58,7 +58,8 @@ Status await_turn(Turned& primitive, const char* verb, const Caller& who, const 
         Deadline until = patience.deadline;
         if (entry.yields) until = until.sooner(Deadline::after_ns(TurnQueue::courtesy_ns));
         waiter.limit(patience.deadline);
-        status = wait_settled(waiter, until, &primitive.spin(), [&] { primitive.woken(entry); });
+        status = wait_settled(waiter, until, &primitive.spin(),
+                              {.before = {}, .after = [&] { primitive.woken(entry); }});
         if (status == Status::interrupted) {
             primitive.withdraw(entry);
             return status;

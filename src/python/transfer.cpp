@@ -16,13 +16,34 @@ Status park_send(Channel& channel, SendEntry& entry, Deadline deadline) {
 }
 
 Status park_recv(Channel& channel, RecvEntry& entry, Message& message, Deadline deadline) {
+    struct {
+        Channel& channel;
+        RecvEntry& entry;
+        bool in_line;
+    } place{channel, entry, false};
+    const auto wait = [&](Spin* spin, const WaitSteps& steps = {}) {
+        const Status status = wait_settled(*entry.waiter, deadline, spin, steps);
+        if (status == Status::interrupted) channel.withdraw(entry);  // what was meant for it goes to the next
+        return status;
+    };
+    entry.span.begin_recv();  // the waits lie in it
+    entry.waiter->limit(deadline);
+    const bool looks = channel.shows_messages();
+    if (looks) {
+        const Status status = wait(
+            nullptr, {.before =
+                          [&place] {
+                              place.in_line = place.channel.look_and_line_up(place.entry) == Status::parked;
+                              return !place.in_line;
+                          },
+                      .after = {}});
+        if (status == Status::interrupted) return status;
+        if (place.in_line) return channel.finish_recv(entry, message);
+    }
     Status status = channel.enlist_recv(entry, message);
     if (status != Status::parked) return status;
-    entry.waiter->limit(deadline);
-    status = wait_settled(*entry.waiter, deadline, &channel.spin(Side::recv));
-    if (status != Status::interrupted) return channel.finish_recv(entry, message);
-    channel.withdraw(entry);  // a message that was meant for this call goes to the next receiver
-    return status;
+    status = wait(looks ? nullptr : &channel.spin(Side::recv));
+    return status == Status::interrupted ? status : channel.finish_recv(entry, message);
 }
 
 // Nobody else knows of these messages: they are as if they had not been received.
@@ -56,7 +77,8 @@ Status send_message(Channel& channel, Message& message, const Patience& patience
 
 Status recv_message(Channel& channel, Message& message, const Patience& patience) {
     const OwnerId self = current_interpreter();
-    Status status = channel.try_recv(self, message);
+    Status status = Status::empty;
+    if (patience.nowait || channel.glance()) status = channel.try_recv(self, message);
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
     do {
@@ -90,7 +112,8 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
                      const Patience& patience) {
     const OwnerId self = current_interpreter();
     messages.reserve(1);  // the core takes fewer where memory lacks, but then not none
-    Status status = channel.try_recv_many(self, limit, messages);
+    Status status = Status::empty;
+    if (patience.nowait || channel.glance()) status = channel.try_recv_many(self, limit, messages);
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
     do {

@@ -162,20 +162,21 @@ bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept
 
 namespace {
 
-Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin,
-                  const std::function<void()>& settled) noexcept {
+Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps& steps) noexcept {
     const bool serves_signals = on_main_thread();
     bool look_soon = serves_signals;
+    bool begins = true;
     for (;;) {
         Deadline until = deadline;
         if (look_soon) until = deadline.sooner(Deadline::after_ns(first_look_ns));
         Status status;
         {
             const Detached detached;
-            status = waiter.wait(until, spin);
-            if (status == Status::ok && settled) settled();
+            const bool nothing_to_wait_for = begins && steps.before && steps.before();
+            status = nothing_to_wait_for ? Status::ok : waiter.wait(until, begins ? spin : nullptr);
+            if (status == Status::ok && steps.after) steps.after();
         }
-        spin = nullptr;
+        begins = false;
         if (status == Status::ok) {
             if (waiter.settlement().status == Status::interrupted) {
                 PyErr_SetNone(PyExc_KeyboardInterrupt);
@@ -195,10 +196,9 @@ Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin,
 
 }  // namespace
 
-Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
-                    const std::function<void()>& settled) noexcept {
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps& steps) noexcept {
     const std::int64_t begin_ns = tracing() ? monotonic_ns() : 0;
-    const Status status = wait_until(waiter, deadline, spin, settled);
+    const Status status = wait_until(waiter, deadline, spin, steps);
     if (begin_ns) [[unlikely]] {
         registry().recorder.record({.begin_ns = begin_ns,
                                     .end_ns = monotonic_ns(),

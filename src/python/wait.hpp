@@ -12,10 +12,15 @@ namespace memchannel {
 // large) or TypeError. `nowait` tells that the value was zero.
 bool parse_timeout(PyObject* timeout, Deadline& deadline, bool& nowait) noexcept;
 
+// What else is to be done while detached.
+struct WaitSteps {
+    std::function<bool()> before;  // true: there is nothing to wait for, which counts as ok
+    std::function<void()> after;   // as soon as the call is settled
+};
+
 // Waits, detached, until the call is settled (ok) or the deadline passes (timeout). interrupted: a signal
-// handler raised, and the exception is set. `settled` runs as soon as it is, while still detached.
-Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin,
-                    const std::function<void()>& settled = {}) noexcept;
+// handler raised, and the exception is set.
+Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps& steps = {}) noexcept;
 
 // The call completed although a signal handler raised: KeyboardInterrupt is raised a little later instead.
 // Any other exception stays set (false).

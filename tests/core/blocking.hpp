@@ -56,15 +56,17 @@ inline Status send(Channel& channel, OwnerId who, Message& message, Deadline dea
 }
 
 inline Status recv(Channel& channel, OwnerId who, Message& message, Deadline deadline = Deadline::never()) {
-    Status status = channel.try_recv(who, message);
+    Status status = channel.glance() ? channel.try_recv(who, message) : Status::empty;
     if (status != Status::empty) return status;
     do {
         Waiter waiter(who, "recv", channel.id(), Side::recv);
         RecvEntry entry;
         entry.waiter = &waiter;
-        status = channel.enlist_recv(entry, message);
+        status = channel.shows_messages() ? channel.look_and_line_up(entry) : Status::retry;
+        if (status != Status::parked) status = channel.enlist_recv(entry, message);
         if (status == Status::parked) {
-            static_cast<void>(waiter.wait(deadline, &channel.spin(Side::recv)));
+            static_cast<void>(
+                waiter.wait(deadline, channel.shows_messages() ? nullptr : &channel.spin(Side::recv)));
             status = channel.finish_recv(entry, message);
         }
     } while (status == Status::retry);

@@ -59,20 +59,34 @@ class Sender final : public Actor {
 // as an interrupted call does.
 enum class Patience { endless, timed, quits };
 
+// One that looks gets in line as a detached call does, and tries in a step of its own.
 class Receiver final : public Actor {
    public:
-    Receiver(Handle<Channel> channel, OwnerId who, std::size_t count, Patience patience, History& history)
-        : channel_(std::move(channel)), who_(who), count_(count), patience_(patience), history_(history) {}
+    Receiver(Handle<Channel> channel, OwnerId who, std::size_t count, Patience patience, bool looks,
+             History& history)
+        : channel_(std::move(channel)),
+          who_(who),
+          count_(count),
+          patience_(patience),
+          looks_(looks && channel_->shows_messages()),
+          history_(history) {}
     bool done() const override { return count_ == 0; }
-    bool ready() const override { return !waiter_ || patience_ != Patience::endless || waiter_->settled(); }
+    bool ready() const override { return !in_line_ || patience_ != Patience::endless || waiter_->settled(); }
     void step() override {
         Status status;
         if (!waiter_) {
             waiter_.emplace(who_, "recv", channel_->id(), Side::recv);
             entry_ = std::make_unique<RecvEntry>();
             entry_->waiter = &*waiter_;
+            if (looks_) {
+                in_line_ = channel_->look_and_line_up(*entry_) == Status::parked;
+                return;
+            }
+        }
+        if (!in_line_) {
             status = channel_->enlist_recv(*entry_, message_);
-            if (status == Status::parked) return;
+            in_line_ = status == Status::parked;
+            if (in_line_) return;
         } else if (patience_ == Patience::quits) {
             channel_->withdraw(*entry_);
             status = Status::interrupted;
@@ -80,6 +94,7 @@ class Receiver final : public Actor {
             status = channel_->finish_recv(*entry_, message_);
         }
         waiter_.reset();
+        in_line_ = false;
         if (status == Status::retry) return;
         if (status == Status::ok) history_.received.push_back(number_of(message_));
         else history_.failures.push_back(status);
@@ -92,9 +107,11 @@ class Receiver final : public Actor {
     const OwnerId who_;
     std::size_t count_;
     const Patience patience_;
+    const bool looks_;
     History& history_;
     std::optional<Waiter> waiter_;
     std::unique_ptr<RecvEntry> entry_;
+    bool in_line_ = false;
     Message message_;
 };
 
@@ -153,8 +170,10 @@ struct Scenario {
     void send(const Handle<Channel>& channel, OwnerId who, std::vector<std::uint64_t> numbers) {
         actors.push_back(std::make_unique<Sender>(channel, who, std::move(numbers), history));
     }
+    // Every second one looks first.
     void receive(const Handle<Channel>& channel, OwnerId who, std::size_t count, Patience patience) {
-        actors.push_back(std::make_unique<Receiver>(channel, who, count, patience, history));
+        const bool looks = actors.size() % 2 == 0;
+        actors.push_back(std::make_unique<Receiver>(channel, who, count, patience, looks, history));
     }
     void select(OwnerId who, bool timed, const Selector::Make& make, std::uint64_t seed) {
         actors.push_back(std::make_unique<Selector>(who, 1, timed, make, seed, history));
@@ -166,6 +185,7 @@ struct Scenario {
     void check_idle() const {
         for (const auto& channel : channels) {
             CHECK_EQ(channel->statistics().waiting_receivers, 0u);
+            CHECK_EQ(channel->statistics().looking_receivers, 0u);
             CHECK_EQ(channel->statistics().waiting_senders, 0u);
         }
     }

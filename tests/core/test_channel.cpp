@@ -387,6 +387,114 @@ FLAVOUR_TEST(statistics_tell_who_waits_and_who_uses_it) {
     CHECK(!now.recv_over && !now.send_over && !now.poisoned && !now.broadcast);
 }
 
+// --- looking before getting in line
+
+namespace {
+
+struct Looking {
+    Looking(Handle<Channel> among, OwnerId who)
+        : channel(std::move(among)), waiter(who, "recv", channel->id(), Side::recv) {
+        entry.waiter = &waiter;
+    }
+    Status look() { return channel->look_and_line_up(entry); }
+
+    const Handle<Channel> channel;
+    Waiter waiter;
+    RecvEntry entry;
+    Message message;
+};
+
+}  // namespace
+
+TEST(who_looks_in_vain_is_in_line) {
+    for (const std::size_t capacity : {std::size_t{1}, unlimited}) {
+        Handle<Channel> channel = make_channel(capacity);
+        const OwnerId who = new_id();
+        Looking call(channel, who);
+        CHECK_EQ(call.look(), Status::parked);
+        CHECK_EQ(channel->statistics().waiting_receivers, 1u);
+        CHECK_EQ(channel->statistics().looking_receivers, 0u);
+        CHECK_EQ(channel->statistics().receivers, std::vector<OwnerId>{who});
+        CHECK_EQ(send_number(*channel, who, 7), Status::ok);
+        CHECK(call.waiter.settled());
+        CHECK_EQ(channel->finish_recv(call.entry, call.message), Status::ok);
+        CHECK_EQ(number_of(call.message), 7u);
+    }
+}
+
+TEST(who_looks_takes_nothing) {
+    Handle<Channel> channel = make_channel();
+    const OwnerId who = new_id();
+    CHECK_EQ(send_number(*channel, who, 7), Status::ok);
+    Looking call(channel, who);
+    CHECK_EQ(call.look(), Status::retry);
+    CHECK(call.entry.queue == nullptr && !call.waiter.settled());
+    CHECK_EQ(channel->size(), 1u);
+    CHECK_EQ(channel->enlist_recv(call.entry, call.message), Status::ok);
+    CHECK_EQ(number_of(call.message), 7u);
+}
+
+TEST(a_message_that_comes_is_seen_by_who_looks) {
+    const OwnerId who = new_id();
+    for (bool seen = false; !seen;) {  // the sender may be late
+        Handle<Channel> channel = make_channel();
+        Looking call(channel, who);
+        std::atomic<bool> there{false};
+        std::thread sending([&] {
+            there = true;
+            for (ChannelStatistics now; now.looking_receivers + now.waiting_receivers == 0;)
+                now = channel->statistics();
+            CHECK_EQ(send_number(*channel, who, 7), Status::ok);
+        });
+        while (!there) std::this_thread::yield();
+        detail::note_wake();  // makes the look a longer one
+        seen = call.look() == Status::retry;
+        sending.join();
+        if (seen) CHECK_EQ(channel->enlist_recv(call.entry, call.message), Status::ok);
+        else CHECK_EQ(channel->finish_recv(call.entry, call.message), Status::ok);
+        CHECK_EQ(number_of(call.message), 7u);
+    }
+}
+
+// What was granted to a receiver in line is another's to see, and not to take.
+TEST(who_looks_gets_in_line_behind_a_grant) {
+    Handle<Channel> channel = make_channel();
+    const OwnerId who = new_id();
+    Looking first(channel, who), second(channel, who);
+    CHECK_EQ(first.look(), Status::parked);
+    CHECK_EQ(send_number(*channel, who, 1), Status::ok);
+    CHECK_EQ(second.look(), Status::retry);
+    CHECK_EQ(channel->enlist_recv(second.entry, second.message), Status::parked);
+    CHECK_EQ(send_number(*channel, who, 2), Status::ok);
+    CHECK_EQ(channel->finish_recv(second.entry, second.message), Status::ok);
+    CHECK_EQ(channel->finish_recv(first.entry, first.message), Status::ok);
+    CHECK_EQ(number_of(first.message) + number_of(second.message), 3u);
+}
+
+// Statuses that are no wait are enlist_recv()'s to tell.
+TEST(who_looks_at_what_is_over_is_not_in_line) {
+    const auto outcome = [](const auto& spoil) {
+        Handle<Channel> channel = make_channel();
+        const OwnerId who = new_id();
+        channel->associate(Side::send, who);
+        channel->associate(Side::recv, who);
+        spoil(*channel, who);
+        Looking call(channel, who);
+        CHECK_EQ(call.look(), Status::retry);
+        CHECK(call.entry.queue == nullptr);
+        return channel->enlist_recv(call.entry, call.message);
+    };
+    CHECK_EQ(outcome([](Channel& channel, OwnerId who) { channel.close(Side::send, who); }), Status::ended);
+    CHECK_EQ(outcome([](Channel& channel, OwnerId who) { channel.close(Side::recv, who); }), Status::closed);
+    CHECK_EQ(outcome([](Channel& channel, OwnerId) { channel.poison({}); }), Status::poisoned);
+    Handle<Channel> channel = make_channel(), subscription;
+    const OwnerId who = new_id();
+    CHECK_EQ(channel->subscribe(who, subscription), Status::ok);
+    Looking call(channel, who);
+    CHECK_EQ(call.look(), Status::retry);
+    CHECK_EQ(channel->enlist_recv(call.entry, call.message), Status::misused);
+}
+
 FLAVOUR_TEST(drain_takes_all_and_lets_the_waiting_senders_in) {
     Handle<Channel> channel = make_channel(capacity);
     const OwnerId who = new_id();

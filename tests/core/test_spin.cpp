@@ -75,6 +75,37 @@ TEST(a_hit_of_a_probe_brings_the_spinning_back) {
     CHECK_EQ(looks(spin), 1);
 }
 
+TEST(a_glance_is_short_and_learns_by_itself) {
+    Spin spin;
+    const auto glances = [&] {
+        int count = 0;
+        CHECK(!spin.glance([&] {
+            ++count;
+            return false;
+        }));
+        return count;
+    };
+    for (int i = 0; i < 4; ++i) {
+        const int count = glances();
+        CHECK(count > 1 && count < 1000);
+    }
+    int taken = 0;
+    for (int i = 0; i < 640; ++i) taken += glances() > 0;
+    CHECK_EQ(taken, 10);
+    CHECK(looks(spin) > 1);  // the longer look has a credit of its own
+    int count = 0;
+    while (!spin.glance([&] { return ++count == 3; })) count = 0;
+    CHECK(glances() > 0);  // the credit of that hit
+    CHECK_EQ(glances(), 0);
+}
+
+TEST(nobody_glances_for_a_side_that_ran_on_this_core) {
+    const Pinned pinned;
+    Spin spin;
+    spin.touch();
+    CHECK(!spin.glance([] { return true; }));
+}
+
 TEST(who_woke_somebody_looks_as_long_as_that_takes) {
     Spin spin;
     detail::note_wake();
