@@ -8,6 +8,9 @@ namespace memchannel {
 
 class BriefMutex {
    public:
+    BriefMutex() noexcept = default;
+    BriefMutex(const BriefMutex&) = delete;
+    BriefMutex& operator=(const BriefMutex&) = delete;
     // None of them fails: the mutex is valid, neither recursive nor error-checking (POSIX).
     void lock() noexcept { pthread_mutex_lock(&mutex_); }
     bool try_lock() noexcept { return pthread_mutex_trylock(&mutex_) == 0; }

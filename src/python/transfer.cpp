@@ -46,6 +46,16 @@ Status park_recv(Channel& channel, RecvEntry& entry, Message& message, Deadline 
     return status == Status::interrupted ? status : channel.finish_recv(entry, message);
 }
 
+// What can be had at once or a microsecond later; `empty` if that is nothing.
+template <class Take>
+Status take_soon(Channel& channel, const Patience& patience, const Take& take) {
+    if (!patience.nowait && !channel.may_have_message()) {
+        if (!channel.glance()) return Status::empty;
+        if (signal_raises()) return Status::interrupted;
+    }
+    return take();
+}
+
 // Nobody else knows of these messages: they are as if they had not been received.
 void put_back(Channel& channel, std::span<Message> messages) {
     const ErrorScope errors;
@@ -77,8 +87,7 @@ Status send_message(Channel& channel, Message& message, const Patience& patience
 
 Status recv_message(Channel& channel, Message& message, const Patience& patience) {
     const OwnerId self = current_interpreter();
-    Status status = Status::empty;
-    if (patience.nowait || channel.glance()) status = channel.try_recv(self, message);
+    Status status = take_soon(channel, patience, [&] { return channel.try_recv(self, message); });
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
     do {
@@ -112,8 +121,8 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
                      const Patience& patience) {
     const OwnerId self = current_interpreter();
     messages.reserve(1);  // the core takes fewer where memory lacks, but then not none
-    Status status = Status::empty;
-    if (patience.nowait || channel.glance()) status = channel.try_recv_many(self, limit, messages);
+    Status status =
+        take_soon(channel, patience, [&] { return channel.try_recv_many(self, limit, messages); });
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
     do {

@@ -182,10 +182,7 @@ Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps
                 PyErr_SetNone(PyExc_KeyboardInterrupt);
                 return Status::interrupted;
             }
-            // A signal that came with the settlement would be raised right after the call returned, and its
-            // result be lost: raise it while the call can still be undone.
-            const bool look = serves_signals && (in_main_interpreter() || time_to_look());
-            return look && check_signals() < 0 ? Status::interrupted : status;
+            return signal_raises() ? Status::interrupted : status;
         }
         if (status == Status::timeout && until == deadline) return status;
         // A real interruption opens the same gap again: one more early look after it.
@@ -195,6 +192,10 @@ Status wait_until(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps
 }
 
 }  // namespace
+
+bool signal_raises() noexcept {
+    return on_main_thread() && (in_main_interpreter() || time_to_look()) && check_signals() < 0;
+}
 
 Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps& steps) noexcept {
     const std::int64_t begin_ns = tracing() ? monotonic_ns() : 0;

@@ -22,6 +22,10 @@ struct WaitSteps {
 // handler raised, and the exception is set.
 Status wait_settled(Waiter& waiter, Deadline deadline, Spin* spin, const WaitSteps& steps = {}) noexcept;
 
+// For a call that waited, before it takes anything: a signal that came meanwhile would be raised right after
+// the call returned, and its result be lost. True: a signal handler raised, and the exception is set.
+bool signal_raises() noexcept;
+
 // The call completed although a signal handler raised: KeyboardInterrupt is raised a little later instead.
 // Any other exception stays set (false).
 bool postpone_interrupt() noexcept;
