@@ -135,12 +135,13 @@ class Channel final : public Transferable {
     std::size_t size() const noexcept;
     // A look without the lock: false if no message is queued now. Others may be waiting to send one.
     bool may_have_message() const noexcept { return unqueued_ || queue_.size() != 0; }
-    // Whether a message can be seen before anybody gets in line for it.
-    bool shows_messages() const noexcept { return !unqueued_; }
+    // Whether it is worth while to look for a message before getting in line: it would be seen, and not be
+    // granted to somebody who stands there.
+    bool shows_messages() const noexcept { return !unqueued_ && receivers_.size() == 0; }
     // For calls that may wait: false if there is no message to be had for the next microsecond.
     bool glance() noexcept {
-        const auto seen = [this] { return queue_.size() != 0; };
-        return unqueued_ || seen() || recv_spin_.glance(seen);
+        return may_have_message() ||
+               (shows_messages() && recv_spin_.glance([this] { return queue_.size() != 0; }));
     }
     ChannelStatistics statistics() const;
     Spin& spin(Side waiting) noexcept {
@@ -202,7 +203,7 @@ class Channel final : public Transferable {
     // What each message changes fills two cache lines, and stands apart from what is only looked at.
     alignas(64) mutable BriefMutex own_mutex_;
     BriefMutex& mutex_;  // a subscription uses its source's
-    // All below but the queue's size: mutex_.
+    // All below but the sizes of the queues: mutex_.
     std::uint64_t sent_ = 0;
     std::uint64_t received_ = 0;
     MessageQueue queue_;                   // of a subscription: what was put back

@@ -125,7 +125,7 @@ void EntryQueue::push_back(Entry& entry) noexcept {
     (tail_ ? tail_->next : head_) = &entry;
     tail_ = &entry;
     entry.queue = this;
-    ++size_;
+    count(1);
 }
 
 void EntryQueue::push_front(Entry& entry) noexcept {
@@ -134,7 +134,7 @@ void EntryQueue::push_front(Entry& entry) noexcept {
     (head_ ? head_->prev : tail_) = &entry;
     head_ = &entry;
     entry.queue = this;
-    ++size_;
+    count(1);
 }
 
 void EntryQueue::remove(Entry& entry) noexcept {
@@ -143,7 +143,7 @@ void EntryQueue::remove(Entry& entry) noexcept {
     (entry.next ? entry.next->prev : tail_) = entry.prev;
     entry.prev = entry.next = nullptr;
     entry.queue = nullptr;
-    --size_;
+    count(-1);
 }
 
 Entry* EntryQueue::first_other(const Waiter* self) const noexcept {

@@ -153,7 +153,7 @@ class EntryQueue {
     EntryQueue& operator=(const EntryQueue&) = delete;
 
     bool empty() const noexcept { return head_ == nullptr; }
-    std::size_t size() const noexcept { return size_; }
+    std::size_t size() const noexcept { return size_.load(std::memory_order_relaxed); }  // any thread may ask
     Entry* front() const noexcept { return head_; }
     void push_back(Entry& entry) noexcept;
     void push_front(Entry& entry) noexcept;
@@ -166,9 +166,13 @@ class EntryQueue {
     void settle_all_of(OwnerId interpreter, Status status) noexcept;
 
    private:
+    void count(int change) noexcept {
+        size_.store(size() + static_cast<std::size_t>(change), std::memory_order_relaxed);
+    }
+
     Entry* head_ = nullptr;
     Entry* tail_ = nullptr;
-    std::size_t size_ = 0;
+    std::atomic<std::size_t> size_ = 0;  // written under the lock only, so that a plain store does
 };
 
 }  // namespace memchannel

@@ -62,11 +62,11 @@ inline Status recv(Channel& channel, OwnerId who, Message& message, Deadline dea
         Waiter waiter(who, "recv", channel.id(), Side::recv);
         RecvEntry entry;
         entry.waiter = &waiter;
-        status = channel.shows_messages() ? channel.look_and_line_up(entry) : Status::retry;
+        const bool looks = channel.shows_messages();
+        status = looks ? channel.look_and_line_up(entry) : Status::retry;
         if (status != Status::parked) status = channel.enlist_recv(entry, message);
         if (status == Status::parked) {
-            static_cast<void>(
-                waiter.wait(deadline, channel.shows_messages() ? nullptr : &channel.spin(Side::recv)));
+            static_cast<void>(waiter.wait(deadline, looks ? nullptr : &channel.spin(Side::recv)));
             status = channel.finish_recv(entry, message);
         }
     } while (status == Status::retry);

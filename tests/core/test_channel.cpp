@@ -315,6 +315,29 @@ TEST(a_sticky_channel_serves_who_came_last) {
     }
 }
 
+// Also while it looks, which makes it the one that is awake.
+TEST(a_sticky_channel_serves_who_came_last_and_looks) {
+    host();
+    const OwnerId who = new_id();
+    for (int round = 0; round < 100; ++round) {
+        ChannelTraits traits;
+        traits.sticky = true;
+        Handle<Channel> channel = Channel::make(traits);
+        Waiter parked(who, "recv", channel->id(), Side::recv);
+        RecvEntry entry;
+        entry.waiter = &parked;
+        Message message;
+        CHECK_EQ(channel->enlist_recv(entry, message), Status::parked);
+        std::thread last([&] { CHECK_EQ(recv_number(*channel, who), 1u); });
+        for (ChannelStatistics now; now.looking_receivers + now.waiting_receivers < 2;)
+            now = channel->statistics();
+        CHECK_EQ(send_number(*channel, who, 1), Status::ok);
+        CHECK(!parked.settled());
+        last.join();
+        CHECK_EQ(channel->finish_recv(entry, message), Status::timeout);
+    }
+}
+
 FLAVOUR_TEST(senders_are_served_in_the_order_of_their_coming) {
     if (capacity == unlimited) return;
     Handle<Channel> channel = make_channel(capacity);
