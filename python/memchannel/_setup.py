@@ -8,7 +8,6 @@ import gc
 import os
 import site
 import sys
-import sysconfig
 import threading
 import warnings
 from types import ModuleType
@@ -66,7 +65,7 @@ def set_up(settings: Settings, packages: tuple[str, ...]) -> None:
     if packages:
         from memchannel import images
 
-        images.enable(*packages)
+        images._cover(packages)  # whoever makes an interpreter has checked them
 
 
 def _take_over(settings: Settings) -> None:
@@ -111,6 +110,8 @@ def release_import_locks() -> None:
 
 
 def _installed_directories() -> tuple[str, ...]:
+    import sysconfig
+
     # "stdlib" for the packages that sys.stdlib_module_names leaves out: test and its like.
     found = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
     found.update(getattr(site, "getsitepackages", list)())

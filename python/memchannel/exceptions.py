@@ -6,9 +6,8 @@ import contextlib
 import pickle
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from memchannel import sharing
 from memchannel.codecs import object as object_codec
@@ -27,8 +26,7 @@ _HIDDEN = "_hidden_in_tracebacks"
 _MOST_LINKED = 200
 
 
-@dataclass(frozen=True, slots=True)
-class ExceptionSnapshot:
+class ExceptionSnapshot(NamedTuple):
     """What another interpreter needs to know of an exception.
 
     Attributes
@@ -52,11 +50,16 @@ class ExceptionSnapshot:
     type_name: str
     message: str
     notes: tuple[str, ...] = ()
-    formatted: str = field(default="", repr=False)
-    cause: ExceptionSnapshot | None = field(default=None, repr=False)
-    context: ExceptionSnapshot | None = field(default=None, repr=False)
-    exceptions: tuple[ExceptionSnapshot, ...] = field(default=(), repr=False)
-    pickled: bytes | None = field(default=None, repr=False)
+    formatted: str = ""
+    cause: ExceptionSnapshot | None = None
+    context: ExceptionSnapshot | None = None
+    exceptions: tuple[ExceptionSnapshot, ...] = ()
+    pickled: bytes | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ExceptionSnapshot(type_name={self.type_name!r}, message={self.message!r}, notes={self.notes!r})"
+        )
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}" if self.message else self.type_name

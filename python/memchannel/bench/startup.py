@@ -194,14 +194,18 @@ def pool_start(kind: str, workers: int) -> tuple[float, float]:
 
 @bench.scenario
 def pool() -> None:
-    """Start a pool of two workers, against one of one."""
+    """Start a pool of two workers, against one of one; processes show what two cores are worth in this."""
+
+    def measure(kind: str, count: int) -> float:
+        return float(in_own_process(pool_start, kind, count)[0])
+
+    kinds = [kind for kind in ("memchannel", "processes") if bench.wants(kind)]
     sides: dict[str, Side] = {
-        f"memchannel, {workers}": lambda workers=workers: float(
-            in_own_process(pool_start, "memchannel", workers)[0]
-        )  # type: ignore[misc]
-        for workers in (2, 1)
+        f"{kind}, {count}": functools.partial(measure, kind, count) for kind in kinds for count in (2, 1)
     }
-    bench.compare("start of a pool", sides, against="memchannel, 1", reach=1.3, repeats=3 * bench.repeats)
+    repeats = 3 * bench.repeats
+    figures = bench.compare("start of a pool", sides, against="memchannel, 1", reach=1.3, repeats=repeats)
+    bench.record_share("start of a pool", figures, "processes, 2", "processes, 1")
 
 
 @bench.scenario

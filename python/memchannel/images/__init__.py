@@ -63,7 +63,6 @@ def enable(*packages: str) -> None:
     TypeError, ValueError
         A name is not a string, or not a top-level name.
     """
-    global _installed  # noqa: PLW0603 - one finder per interpreter, as sys.meta_path is
     names = packages or ("numpy",)
     for name in names:
         _check_name(name)
@@ -73,6 +72,12 @@ def enable(*packages: str) -> None:
         raise ImageError(reason)
     for name in names:
         _check_package(name)
+    _cover(names)
+
+
+def _cover(names: tuple[str, ...]) -> None:
+    """Do what `enable` does with packages that were checked, in another interpreter with the same path."""
+    global _installed  # noqa: PLW0603 - one finder per interpreter, as sys.meta_path is
     if _installed is None:
         from ._finder import ImageFinder
 

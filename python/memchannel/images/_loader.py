@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, ExtensionFileLoader, ModuleSpec, PathFinder
-from importlib.util import _incompatible_extension_module_restrictions, module_from_spec
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
@@ -146,6 +145,8 @@ class LiftedBuiltinLoader:
     @staticmethod
     def create_module(spec: ModuleSpec) -> ModuleType | None:
         """Create the module without the check."""
+        from importlib.util import _incompatible_extension_module_restrictions
+
         with _incompatible_extension_module_restrictions(disable_check=True):
             return BuiltinImporter.create_module(spec)
 
@@ -161,11 +162,11 @@ def load_substitutes(libraries: Libraries, folder: Sequence[str]) -> None:
     spec = PathFinder.find_spec(name, folder)
     if spec is None or spec.origin is None:
         raise ImageError(f"memchannel is not installed completely: no extension module {name}", name=name)
-    spec.loader = PrivateImageLoader(name, spec.origin, libraries, "memchannel")
+    loader = PrivateImageLoader(name, spec.origin, libraries, "memchannel")
     # It declares support for an own GIL, which lets CPython's function create it.
     libraries.substitutes[FROM_DEFINITION] = _libc.address_of(FROM_DEFINITION)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loader.create_module(spec)
+    loader.exec_module(module)
     libraries.substitutes.update(
         (name, value) for name, value in vars(module).items() if name.startswith("Py")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -105,10 +106,8 @@ def probe(package: str, *, timeout: float = 180.0) -> ProbeResult:
 
 
 def _is_there(package: str) -> bool:
-    from importlib.util import find_spec
-
     try:
-        return find_spec(package) is not None
+        return importlib.util.find_spec(package) is not None
     except ValueError:  # a module without a spec, like __main__
         return True
 
