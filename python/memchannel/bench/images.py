@@ -101,7 +101,8 @@ def imports() -> None:
     for name, modules in PACKAGES.items():
         sides = {"second interpreter": further_import, "serial, plain process": plain_import}
         samples: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-        for _ in range(3 * bench.repeats):
+        repeats = 5 * bench.repeats
+        for _ in range(repeats):
             for side in random.sample(list(sides), len(sides)):
                 samples[side].append(in_own_process(sides[side], modules))
         for what in ("time", "processor time"):  # the latter is what a busy machine leaves comparable
@@ -110,7 +111,7 @@ def imports() -> None:
                 {side: map(itemgetter(what), samples[side]).__next__ for side in sides},
                 against="serial, plain process",
                 reach=1.2,
-                repeats=3 * bench.repeats,
+                repeats=repeats,
             )
         for side in sides:
             for part in [part for part in samples[side][0] if "time" not in part]:

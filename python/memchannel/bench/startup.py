@@ -156,7 +156,8 @@ def one() -> None:
         side: functools.partial(measure, side) for side in STARTS if bench.wants(side, "processes, spawn")
     }
     base = "processes, spawn"
-    figures = bench.compare("until NumPy is used", sides, against=base, reach=1 / 1.5)
+    repeats = 3 * bench.repeats
+    figures = bench.compare("until NumPy is used", sides, against=base, reach=1 / 1.5, repeats=repeats)
     parked = figures["memchannel, parked"].median
     bench.record("until NumPy is used, parked", "memchannel, parked", parked, reach=1e-3)
     for side in filter(memory.get, sides):
