@@ -34,8 +34,8 @@ class Spin {
     }
     // Whether a wait that was worth it ended soon, for who does not call run().
     void learn(bool hit) noexcept { credit_.learn(hit); }
-    // A look of about a microsecond, for who is attached: to let go of a GIL and take it again takes as long
-    // as a hand-over. Its own credit says when it is worth it.
+    // A look of about a microsecond, less where pausing is short, for who is attached: to let go of a GIL and
+    // take it again takes as long as a hand-over. Its own credit says when it is worth it.
     template <class Ready>
     bool glance(Ready ready) noexcept;
 
