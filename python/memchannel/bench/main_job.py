@@ -28,21 +28,22 @@ WORKERS = 2
 
 
 def _compared(
-    title: str, function: str, rows: int, kinds: Iterable[str], against: str, reach: float
+    title: str, function: str, rows: int, kinds: Iterable[str], against: str, reach: float, repeats: int
 ) -> dict[str, Figure]:
     with contextlib.ExitStack() as stack:
         sides: dict[str, Side] = {}
         for kind in kinds:
             start = functools.partial(companion, job, kind, function, rows, WORKERS)
             bench.enter(stack, sides, kind, start, against)
-        return bench.compare(title, sides, against=against, reach=reach)
+        return bench.compare(title, sides, against=against, reach=reach, repeats=repeats)
 
 
 @bench.scenario
 def heavy() -> None:
     """Compare with a function that holds the GIL."""
     rows = bench.scaled(60_000, 2_000)
-    figures = _compared(f"pure Python, {rows:,} x 256", "roughness", rows, KINDS, "serial", 1 / 1.9)
+    name = f"pure Python, {rows:,} x 256"
+    figures = _compared(name, "roughness", rows, KINDS, "serial", 1 / 1.9, bench.repeats)
     for peer in ("processes, shared memory", "joblib", "joblib, memory map"):
         bench.record_share("pure Python", figures, "memchannel", peer, 1.0)
     bench.record_share("pure Python", figures, "memchannel", "processes, nothing shared")
@@ -54,7 +55,7 @@ def light() -> None:
     rows = bench.scaled(250_000, 4_000)
     kinds = [kind for kind in KINDS if kind not in {"dask", "extrainterpreters"}]
     name = f"reading {rows * 256 * 8 / 1e6:,.0f} MB"
-    _compared(name, "row_sums", rows, kinds, "threads", 1.15)
+    _compared(name, "row_sums", rows, kinds, "threads", 1.15, 2 * bench.repeats)
 
 
 @bench.scenario
