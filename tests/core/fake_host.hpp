@@ -29,6 +29,7 @@ struct Interpreter {
     Owner* owner = nullptr;
     std::mutex gil;
     std::atomic<long> references{1};  // the creator's
+    std::atomic<long> dropped{0};     // of them, by the core
     std::atomic<bool> ended{false};
     std::function<void()> at_exit;  // run by the thread that ends it
 };
@@ -85,8 +86,9 @@ class FakeHost final : public Host {
         CHECK_EQ(std::string(name), "memchannel-drop");
         CHECK(!attached_);
         check_no_core_lock();
-        ++dropped_;
-        unreference(*static_cast<Interpreter*>(owner.runtime()));
+        auto& interpreter = *static_cast<Interpreter*>(owner.runtime());
+        unreference(interpreter);
+        ++interpreter.dropped;
     }
 
     void end_with_references(Owner& owner) noexcept override {
@@ -174,7 +176,6 @@ class FakeHost final : public Host {
     int entering() const noexcept { return entering_; }  // threads that wait for a GIL
     long held() const noexcept { return held_; }
     long counted() const noexcept { return counted_; }
-    long dropped() const noexcept { return dropped_; }
     std::vector<Warning> warnings() const {
         std::lock_guard lock(warnings_mutex_);
         return warnings_;
@@ -188,7 +189,6 @@ class FakeHost final : public Host {
     std::atomic<int> entering_{0};
     std::atomic<long> held_{0};
     std::atomic<long> counted_{0};
-    std::atomic<long> dropped_{0};
     mutable std::mutex warnings_mutex_;
     std::vector<Warning> warnings_;
 };

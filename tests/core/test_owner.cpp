@@ -27,8 +27,8 @@ struct Change {
     }
 };
 
-void until_dropped(long references) {
-    eventually([=] { return host().dropped() == references; });
+void until_dropped(const fake::Interpreter& interpreter, long references) {
+    eventually([&] { return interpreter.dropped == references; });
 }
 
 std::vector<Warning> warnings_about(OwnerId owner) {
@@ -156,7 +156,7 @@ TEST(the_reaper_blocks_all_signals) {
 
 TEST(one_reference_holds_the_interpreter_while_leases_are_out) {
     fake::Interpreter& owner = host().create();
-    const long held = host().held(), dropped = host().dropped();
+    const long held = host().held();
     Tally tally;
     LeaseRef one = lend(owner, tally), two = lend(owner, tally), three = lend(owner, tally, true);
     CHECK_EQ(host().held(), held + 1);
@@ -164,19 +164,18 @@ TEST(one_reference_holds_the_interpreter_while_leases_are_out) {
     two.reset();
     CHECK_EQ(owner.references.load(), 2);
     three.reset();
-    until_dropped(dropped + 1);  // on the reaper: the host checks it
+    until_dropped(owner, 1);  // on the reaper: the host checks it
     CHECK_EQ(owner.references.load(), 1);
     LeaseRef again = lend(owner, tally);
     CHECK_EQ(host().held(), held + 2);
     again.reset();
-    until_dropped(dropped + 2);
+    until_dropped(owner, 2);
     CHECK(!owner.ended);
 }
 
 TEST(an_interpreter_that_only_leases_hold_ends_with_the_last_one) {
     fake::Interpreter& owner = host().create();
     fake::Interpreter& receiver = host().create();
-    const long dropped = host().dropped();
     Tally tally;
     LeaseRef eager = lend(owner, tally), deferred = lend(owner, tally, true);
     host().unreference(owner);
@@ -192,7 +191,7 @@ TEST(an_interpreter_that_only_leases_hold_ends_with_the_last_one) {
         eager.reset();
         CHECK_EQ(tally.given_back.load(), 2);
     }
-    until_dropped(dropped + 1);
+    until_dropped(owner, 1);
     eventually([&] { return owner.ended.load(); });
     const Change change;
     Tally late;
