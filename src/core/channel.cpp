@@ -313,7 +313,7 @@ void Channel::line_up(RecvEntry& entry) noexcept {
 // Whatever is not a plain wait is left to enlist_recv().
 Status Channel::look_and_line_up(RecvEntry& entry) noexcept {
     looking_.fetch_add(1, std::memory_order_relaxed);
-    const bool seen = recv_spin_.until([this] { return queue_.size() != 0; });
+    const bool seen = recv_spin_.until([this] { return has_queued(); });
     Guard guard(mutex_, std::defer_lock);
     if (!seen) guard.lock();  // before it counts no longer as looking: it does so, or is in line
     looking_.fetch_sub(1, std::memory_order_relaxed);

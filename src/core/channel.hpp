@@ -134,14 +134,13 @@ class Channel final : public Transferable {
 
     std::size_t size() const noexcept;
     // A look without the lock: false if no message is queued now. Others may be waiting to send one.
-    bool may_have_message() const noexcept { return unqueued_ || queue_.size() != 0; }
+    bool may_have_message() const noexcept { return unqueued_ || has_queued(); }
     // Whether it is worth while to look for a message before getting in line: it would be seen, and not be
     // granted to somebody who stands there.
     bool shows_messages() const noexcept { return !unqueued_ && receivers_.size() == 0; }
-    // For calls that may wait: false if there is no message to be had for the next microsecond.
+    // For calls that may wait, where none may be there: whether one comes in the next microsecond.
     bool glance() noexcept {
-        return may_have_message() ||
-               (shows_messages() && recv_spin_.glance([this] { return queue_.size() != 0; }));
+        return shows_messages() && recv_spin_.glance([this] { return has_queued(); });
     }
     ChannelStatistics statistics() const;
     Spin& spin(Side waiting) noexcept {
@@ -167,6 +166,7 @@ class Channel final : public Transferable {
     Association& association(Side side) noexcept {
         return side == Side::recv ? receiving_ : source().sending_;
     }
+    bool has_queued() const noexcept { return queue_.size() != 0; }  // any thread may ask
     std::size_t queued() const noexcept { return queue_.size() + backlog_.size(); }
     bool room() const noexcept;
     bool ended() const noexcept { return queued() == 0 && source().sending_.over(); }

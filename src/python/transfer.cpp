@@ -16,7 +16,7 @@ Status park_send(Channel& channel, SendEntry& entry, Deadline deadline) {
 }
 
 Status park_recv(Channel& channel, RecvEntry& entry, Message& message, Deadline deadline) {
-    struct {
+    struct {  // behind one reference, which std::function holds without allocating
         Channel& channel;
         RecvEntry& entry;
         bool in_line;

@@ -56,7 +56,8 @@ inline Status send(Channel& channel, OwnerId who, Message& message, Deadline dea
 }
 
 inline Status recv(Channel& channel, OwnerId who, Message& message, Deadline deadline = Deadline::never()) {
-    Status status = channel.glance() ? channel.try_recv(who, message) : Status::empty;
+    Status status =
+        channel.may_have_message() || channel.glance() ? channel.try_recv(who, message) : Status::empty;
     if (status != Status::empty) return status;
     do {
         Waiter waiter(who, "recv", channel.id(), Side::recv);
