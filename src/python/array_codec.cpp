@@ -273,7 +273,8 @@ LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTe
     return lend_buffer(state, buffer, terms);
 }
 
-Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options) try {
+Ref decode_array(ModuleState& state, const std::byte* at, const Message& message, std::size_t index,
+                 const RecvOptions& options) try {
     ArrayHeader header;
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
@@ -282,17 +283,23 @@ Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const 
     const Py_ssize_t one = 1;
     const auto size = static_cast<Py_ssize_t>(header.touched.size());
     Ref memory = make_lent_memory(
-        state, std::move(lease),
+        state,
         Layout{header.data + header.touched.low, size, 1, 1, &size, &one, "B", header.access});
     const NumpyTable* const numpy =
         options.as_view ? nullptr : numpy_or_none(state, options.copy || options.ndarray);
-    if (!numpy) return make_array_view(state, header, memory, shape, strides, code);
+    if (!numpy) {
+        // Python sees it, and may keep it: in the traceback of an interrupt, for instance.
+        give_lease(memory.get(), LeaseRef::share(message.leases()[index]));
+        return make_array_view(state, header, memory, shape, strides, code);
+    }
     Ref dtype = decoded_dtype(state, *numpy, header, code);
     const int flags = header.access == Access::write ? array_writeable : 0;
     Ref array = Ref::steal(numpy->new_from_descr(numpy->array_type, dtype.release(), header.ndim, shape,
                                                  strides, header.data, flags, nullptr));
-    if (!array || numpy->set_base(array.get(), memory.release()) < 0) throw PythonError();
-    return options.copy ? own_copy(array) : std::move(array);
+    if (!array || numpy->set_base(array.get(), Py_NewRef(memory.get())) < 0) throw PythonError();
+    if (options.copy) return own_copy(array);
+    give_lease(memory.get(), message.take_lease(index));
+    return array;
 } catch (const PythonError&) {
     throw Undeliverable();
 }

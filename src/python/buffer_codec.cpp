@@ -161,13 +161,13 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     return lend_buffer(state, buffer, terms);
 }
 
-Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease) {
+Ref decode_buffer(ModuleState& state, const std::byte* at) {
     BufferHeader header;
     std::memcpy(&header, at, sizeof header);
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
     return make_lent_memory(
-        state, std::move(lease),
+        state,
         Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
                reinterpret_cast<const char*>(strides + header.ndim), Access::read, header.content});
 }

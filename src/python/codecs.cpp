@@ -9,12 +9,14 @@ namespace memchannel {
 
 namespace {
 
-Message one_part(MessageKind kind, const std::function<LeaseRef(const HeaderSink&)>& encode_part) {
+template <class Encoder>
+Message one_part(MessageKind kind, const Encoder& encode_part) {
     Message message;
-    LeaseRef lease = encode_part([&](std::size_t size) {
+    const auto make = [&](std::size_t size) {
         message = Message::make(static_cast<std::uint8_t>(kind), size, 1);
         return message.header().data();
-    });
+    };
+    LeaseRef lease = encode_part(HeaderSink(make));
     message.leases()[0] = lease.release();
     return message;
 }
@@ -107,12 +109,27 @@ Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerm
     throw PythonError();
 }
 
-Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
+bool is_left_whole(const Message& message) noexcept {
     switch (static_cast<MessageKind>(message.kind())) {
         case MessageKind::buffer:
-            return make_view(state, decode_buffer(state, message.header().data(), message.take_lease(0)));
         case MessageKind::array:
-            return decode_array(state, message.header().data(), message.take_lease(0), options);
+        case MessageKind::simple:
+            return true;
+        default:
+            return false;
+    }
+}
+
+Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
+    switch (static_cast<MessageKind>(message.kind())) {
+        case MessageKind::buffer: {
+            Ref memory = decode_buffer(state, message.header().data());
+            Ref view = make_view(state, memory);
+            give_lease(memory.get(), message.take_lease(0));
+            return view;
+        }
+        case MessageKind::array:
+            return decode_array(state, message.header().data(), message, 0, options);
         case MessageKind::composite:
             return decode_composite(state, message, options);
         case MessageKind::simple:

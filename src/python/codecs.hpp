@@ -30,6 +30,8 @@ struct Undeliverable : PythonError {};
 Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms,
                bool by_value = false);
 Ref decode(ModuleState& state, const Message& message, const RecvOptions& options);
+// Whether decode() takes nothing out of such a message if it fails, also where nobody else holds it.
+bool is_left_whole(const Message& message) noexcept;
 
 // The object codec for tasks and results: arrays of fewer bytes than `lend_from` are copied into the message
 // instead of lent, and what the other side cannot import is pickled by value.

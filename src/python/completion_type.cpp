@@ -334,7 +334,7 @@ PyObject* submit_task(PyObject* module, PyObject* const* values, Py_ssize_t give
         const std::uint64_t id = message.trace_id();
         const std::int64_t submitted_ns = id ? monotonic_ns() : 0;
         message.add_rider(Handle<Transferable>(std::move(completion)), Side::none);
-        const Status status = channel.try_send(current_interpreter(), message);
+        const Status status = channel.try_send(state.interpreter, message);
         if (status == Status::ok) {
             tickets.sent();
             if (id) [[unlikely]]
@@ -365,10 +365,10 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
         while (limit < 0 || done < limit) {
             if (!run_callbacks()) return nullptr;
             Message message;
-            Status status = recv_message(worker.channel, message, {.nowait = blas.entered()});
+            Status status = recv_message(state.interpreter, worker.channel, message, {.nowait = blas.entered()});
             if (status == Status::timeout) {  // no wait with a claim: others may have taken what was queued
                 blas.leave();
-                status = recv_message(worker.channel, message, Patience{});
+                status = recv_message(state.interpreter, worker.channel, message, Patience{});
             }
             if (status == Status::interrupted) return nullptr;
             if (status != Status::ok) break;  // shut down

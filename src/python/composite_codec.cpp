@@ -42,10 +42,11 @@ struct Part {
 
 Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms, Tickets& tickets) {
     Part part;
-    const HeaderSink sink = [&part](std::size_t size) {
+    const auto make = [&part](std::size_t size) {
         part.bytes.resize(size);
         return part.bytes.data();
     };
+    const HeaderSink sink(make);
     const NumpyTable* const numpy = loaded_numpy(state);
     if (const EndRef end = end_of(item)) {
         part.header.kind = PartKind::end;
@@ -89,19 +90,23 @@ Part make_part(ModuleState& state, PyObject* item, const LendTerms& terms, Ticke
 Ref decode_part(ModuleState& state, const Message& message, const PartHeader& part,
                 const RecvOptions& options) {
     const std::byte* const at = message.header().data() + part.offset;
+    const auto memory = [&] {
+        Ref lent = decode_buffer(state, at);
+        give_lease(lent.get(), message.take_lease(part.index));
+        return lent;
+    };
     switch (part.kind) {
         case PartKind::array:
-            return decode_array(state, at, message.take_lease(part.index), options);
+            return decode_array(state, at, message, part.index, options);
         case PartKind::buffer: {
-            Ref exporter = decode_buffer(state, at, message.take_lease(part.index));
-            Ref view = Ref::steal(PyMemoryView_FromObject(exporter.get()));
+            Ref view = Ref::steal(PyMemoryView_FromObject(memory().get()));
             if (!view) throw PythonError();
             return view;
         }
         case PartKind::view:
-            return make_view(state, decode_buffer(state, at, message.take_lease(part.index)));
+            return make_view(state, memory());
         case PartKind::share:
-            return make_view(state, decode_buffer(state, at, message.take_lease(part.index)), Drop::quiet);
+            return make_view(state, memory(), Drop::quiet);
         case PartKind::text:
             return decode_text(state, at, message.take_lease(part.index));
         case PartKind::end: {

@@ -50,9 +50,9 @@ PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given, Py
         Tickets tickets;
         Message message =
             encode_for(self, channel, arguments[0], arguments.truth(3), tickets, move ? &moved : nullptr);
-        raise_unless_ok(self, send_message(channel, message, patience), Side::send);
+        raise_unless_ok(self, send_message(state_of(self).interpreter, channel, message, patience), Side::send);
         tickets.sent();
-        close_moved(moved);
+        if (move) close_moved(moved);
         Py_RETURN_NONE;
     });
 }
@@ -63,7 +63,7 @@ PyObject* end_send_nowait(PyObject* self, PyObject* const* values, Py_ssize_t gi
         const Arguments<2> arguments("send_nowait", {"obj", "by_value"}, 1, 1, values, given, keywords);
         Tickets tickets;
         Message message = encode_for(self, channel, arguments[0], arguments.truth(1), tickets);
-        const Status status = channel.try_send(current_interpreter(), message);
+        const Status status = channel.try_send(state_of(self).interpreter, message);
         if (status == Status::full || status == Status::retry) Py_RETURN_FALSE;
         raise_unless_ok(self, status, Side::send);
         tickets.sent();
@@ -101,7 +101,7 @@ PyObject* end_send_many(PyObject* self, PyObject* const* values, Py_ssize_t give
         }
         if (PyErr_Occurred()) return nullptr;
         const std::size_t all = messages.size();
-        const Status status = send_messages(channel, messages, patience);
+        const Status status = send_messages(state_of(self).interpreter, channel, messages, patience);
         if (status != Status::ok) {
             if (status != Status::interrupted) raise_status(state_of(self), status, channel, Side::send);
             tell_sent(all - messages.size());
@@ -134,7 +134,7 @@ PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given, Py
         const Arguments<3> arguments("recv", {"timeout", "copy", "as_view"}, 1, 0, values, given, keywords);
         const RecvOptions options = parse_options(channel, arguments.truth(1), arguments.truth(2));
         Message message;
-        raise_unless_ok(self, recv_message(channel, message, parse_patience(arguments[0])), Side::recv);
+        raise_unless_ok(self, recv_message(state_of(self).interpreter, channel, message, parse_patience(arguments[0])), Side::recv);
         return deliver(state_of(self), channel, std::move(message), options).release();
     });
 }
@@ -146,7 +146,7 @@ PyObject* end_recv_nowait(PyObject* self, PyObject* const* values, Py_ssize_t gi
                                      keywords);
         const RecvOptions options = parse_options(channel, arguments.truth(1), arguments.truth(2));
         Message message;
-        const Status status = channel.try_recv(current_interpreter(), message);
+        const Status status = channel.try_recv(state_of(self).interpreter, message);
         if (status == Status::empty) return Py_NewRef(arguments[0] ? arguments[0] : Py_None);
         raise_unless_ok(self, status, Side::recv);
         return deliver(state_of(self), channel, std::move(message), options).release();
@@ -176,7 +176,7 @@ PyObject* end_recv_many(PyObject* self, PyObject* const* values, Py_ssize_t give
         const std::size_t limit = parse_limit(arguments[0]);
         std::vector<Message> messages;
         const Patience patience = parse_patience(arguments[1]);
-        raise_unless_ok(self, recv_messages(channel, limit, messages, patience), Side::recv);
+        raise_unless_ok(self, recv_messages(state_of(self).interpreter, channel, limit, messages, patience), Side::recv);
         return deliver_all(state_of(self), channel, std::move(messages), options).release();
     });
 }
@@ -405,7 +405,7 @@ PyObject* end_next(PyObject* self) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
         Message message;
-        const Status status = recv_message(channel, message, Patience{});
+        const Status status = recv_message(state_of(self).interpreter, channel, message, Patience{});
         if (status == Status::ended) return nullptr;  // the end of the iteration
         raise_unless_ok(self, status, Side::recv);
         return deliver(state_of(self), channel, std::move(message), {}).release();

@@ -94,6 +94,10 @@ Memory memory_of(PyObject* array) noexcept {
 Ground ground_of(ModuleState& state, PyObject* object) noexcept {
     const NumpyTable* numpy = state.numpy;
     Ground ground;
+    if (PyByteArray_CheckExact(object) || PyBytes_CheckExact(object)) {  // what is sent most, arrays aside
+        ground.anchor = ground.root = object;
+        return ground;
+    }
     while (object) {
         ground.root = object;
         if (numpy && numpy->is_array(object)) {
@@ -128,7 +132,7 @@ LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& t
     const auto nbytes = static_cast<std::size_t>(buffer->len);
     const Memory memory{nullptr, buffer->buf, nbytes};
     // What is not in one piece reaches further than its size says.
-    const bool shareable = PyBuffer_IsContiguous(&*buffer, 'A') && !terms.ticket;
+    const bool shareable = terms.lendings && !terms.ticket && PyBuffer_IsContiguous(&*buffer, 'A');
     Lendings* const lendings = shareable ? terms.lendings : nullptr;
     LeaseRef lease = lendings ? lendings->find(memory) : LeaseRef();
     if (lease) return lease;

@@ -124,27 +124,29 @@ PyType_Spec spec = {
 
 }  // namespace
 
-Ref make_lent_memory(ModuleState& state, LeaseRef lease, const Layout& layout) {
+Ref make_lent_memory(ModuleState& state, const Layout& layout) {
     const std::size_t dims = static_cast<std::size_t>(layout.ndim) * sizeof(Py_ssize_t);
     const std::size_t format = std::strlen(layout.format) + 1;
-    PyTypeObject* const type = state.lent_memory_type;
-    Ref object = Ref::steal(type->tp_alloc(type, static_cast<Py_ssize_t>(2 * dims + format)));
-    if (!object) throw PythonError();
-    LentMemory* const memory = lent(object.get());
+    const auto size = static_cast<Py_ssize_t>(2 * dims + format);
+    LentMemory* const memory = PyObject_NewVar(LentMemory, state.lent_memory_type, size);
+    if (!memory) throw PythonError();
+    memory->lease = nullptr;
     memory->data = layout.data;
     memory->len = layout.len;
     memory->itemsize = layout.itemsize;
     memory->ndim = layout.ndim;
     memory->access = layout.access;
     memory->content = layout.content;
+    memory->dropped_quietly = false;
     if (dims) {
         std::memcpy(memory->shape(), layout.shape, dims);
         std::memcpy(memory->strides(), layout.strides, dims);
     }
     std::memcpy(memory->format(), layout.format, format);
-    memory->lease = lease.release();
-    return object;
+    return Ref::steal(reinterpret_cast<PyObject*>(memory));
 }
+
+void give_lease(PyObject* lent_memory, LeaseRef lease) noexcept { lent(lent_memory)->lease = lease.release(); }
 
 Lease* lease_of(PyObject* object) noexcept {
     // By the slot, not the type: a module that was imported twice has two types.

@@ -23,8 +23,11 @@ struct Layout {
     Content content = Content::changing;
 };
 
-// The layout is copied. Throws PythonError; the lease is dropped then.
-Ref make_lent_memory(ModuleState& state, LeaseRef lease, const Layout& layout);
+// The layout is copied. Throws PythonError.
+Ref make_lent_memory(ModuleState& state, const Layout& layout);
+// Once, when nothing can fail any more, so that until then a message keeps its lease; before Python sees the
+// object.
+void give_lease(PyObject* lent_memory, LeaseRef lease) noexcept;
 
 // What is under a LentMemory; nullptr for any other object. Borrowed.
 Lease* lease_of(PyObject* object) noexcept;

@@ -241,6 +241,7 @@ bool begin_interpreter(PyObject* module, ModuleState& state) noexcept {
         PyInterpreterState* const interpreter = PyInterpreterState_Get();
         const OwnerId id = PyInterpreterState_GetID(interpreter);
         const bool first = registry().owners.find(id) == nullptr;
+        state.interpreter = id;
         state.owner = &registry().owners.enroll(id, interpreter);
         state.generation = registry().generation;
         if (!first) return true;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <vector>
 
 #include "codecs.hpp"
@@ -23,7 +22,20 @@ enum class PartKind : std::uint8_t {
 };
 
 // Where an encoder wants its header: called once, with the size, when nothing can fail any more but memory.
-using HeaderSink = std::function<std::byte*(std::size_t size)>;
+// Refers to the function that it is made from.
+class HeaderSink {
+   public:
+    template <class Make>
+    explicit HeaderSink(const Make& make) noexcept
+        : make_(&make), call_([](const void* function, std::size_t size) {
+              return (*static_cast<const Make*>(function))(size);
+          }) {}
+    std::byte* operator()(std::size_t size) const { return call_(make_, size); }
+
+   private:
+    const void* const make_;
+    std::byte* (*const call_)(const void* function, std::size_t size);
+};
 
 // The bytes that the elements of an array occupy, relative to its first element.
 struct Touched {
@@ -43,7 +55,8 @@ inline Touched touched_bytes(int ndim, const Py_ssize_t* shape, const Py_ssize_t
 }
 
 LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms, const HeaderSink& sink);
-Ref decode_buffer(ModuleState& state, const std::byte* at, LeaseRef lease);
+// The memory, without its lease yet: see give_lease().
+Ref decode_buffer(ModuleState& state, const std::byte* at);
 
 // For ndarrays only. `write`: the receiver's array is writable; the caller vouches for an exclusive claim.
 LeaseRef encode_array(ModuleState& state, PyObject* array, const LendTerms& terms, const HeaderSink& sink,
@@ -61,8 +74,9 @@ Py_ssize_t size_of(PyObject* number);
 std::vector<Py_ssize_t> sizes_of(PyObject* tuple);
 LeaseRef encode_elements(ModuleState& state, PyObject* description, const LendTerms& terms,
                          const HeaderSink& sink);
-// Throws Undeliverable.
-Ref decode_array(ModuleState& state, const std::byte* at, LeaseRef lease, const RecvOptions& options);
+// Takes the lease of that index last of all. Throws Undeliverable.
+Ref decode_array(ModuleState& state, const std::byte* at, const Message& message, std::size_t index,
+                 const RecvOptions& options);
 
 // Pickled bytes and the parts they refer to. `loader` tells which module puts them together again.
 enum class Loader : std::uint8_t { array, object };

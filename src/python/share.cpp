@@ -110,7 +110,7 @@ PyType_Spec share_spec = {"memchannel._core.Share", sizeof(ShareObject), 0,
 
 }  // namespace
 
-void Tickets::sent() noexcept {
+void Tickets::tell() noexcept {
     for (const Ref& ticket : tickets_) ticket_fields(ticket.get()).sent = true;
     const std::vector<Ref> done = std::exchange(tickets_, {});
 }

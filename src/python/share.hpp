@@ -16,9 +16,13 @@ class Tickets {
     void add(PyObject* ticket) { tickets_.push_back(Ref::borrow(ticket)); }
     bool empty() const noexcept { return tickets_.empty(); }
     // The message is out. May run Python: all of it may be back already.
-    void sent() noexcept;
+    void sent() noexcept {
+        if (!empty()) tell();
+    }
 
    private:
+    void tell() noexcept;
+
     std::vector<Ref> tickets_;
 };
 

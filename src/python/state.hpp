@@ -51,6 +51,7 @@ struct ModuleState {
     // Not Python objects:
     KnownTypes* known_types;  // see plain_types.hpp
     NumpyTable* numpy;        // this interpreter's NumPy, once imported
+    OwnerId interpreter;
     Owner* owner;
     unsigned generation;  // of the owner: a forked child makes its own
     Anchor* anchor;

@@ -62,6 +62,11 @@ void put_back(Channel& channel, std::span<Message> messages) {
     channel.put_back(messages);
 }
 
+// Makes the decoder leave a message whole that it would take apart.
+Message other_holder(const Message& message) noexcept {
+    return is_left_whole(message) ? Message() : message.share();
+}
+
 // An interrupt, an exit, or a lack of memory: nothing is wrong with the message.
 bool can_be_tried_again() noexcept {
     return !PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError);
@@ -69,8 +74,7 @@ bool can_be_tried_again() noexcept {
 
 }  // namespace
 
-Status send_message(Channel& channel, Message& message, const Patience& patience) {
-    const OwnerId self = current_interpreter();
+Status send_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
     Status status = channel.try_send(self, message);
     if (status != Status::full && status != Status::retry) return status;
     if (patience.nowait) return Status::timeout;
@@ -85,8 +89,7 @@ Status send_message(Channel& channel, Message& message, const Patience& patience
     return status;
 }
 
-Status recv_message(Channel& channel, Message& message, const Patience& patience) {
-    const OwnerId self = current_interpreter();
+Status recv_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
     Status status = take_soon(channel, patience, [&] { return channel.try_recv(self, message); });
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
@@ -99,8 +102,7 @@ Status recv_message(Channel& channel, Message& message, const Patience& patience
     return status;
 }
 
-Status send_messages(Channel& channel, MessageQueue& messages, const Patience& patience) {
-    const OwnerId self = current_interpreter();
+Status send_messages(OwnerId self, Channel& channel, MessageQueue& messages, const Patience& patience) {
     Status status = channel.try_send_many(self, messages);
     if (status != Status::full) return status;
     if (patience.nowait) return Status::timeout;
@@ -117,9 +119,8 @@ Status send_messages(Channel& channel, MessageQueue& messages, const Patience& p
     return status;
 }
 
-Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& messages,
+Status recv_messages(OwnerId self, Channel& channel, std::size_t limit, std::vector<Message>& messages,
                      const Patience& patience) {
-    const OwnerId self = current_interpreter();
     messages.reserve(1);  // the core takes fewer where memory lacks, but then not none
     Status status =
         take_soon(channel, patience, [&] { return channel.try_recv_many(self, limit, messages); });
@@ -140,10 +141,10 @@ Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& 
 }
 
 Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
-    Message kept = message.share();  // makes the decoder leave the message whole
+    Message other = other_holder(message);
     const auto keep = [&] {
-        message.reset();
-        put_back(channel, {&kept, 1});
+        other.reset();
+        put_back(channel, {&message, 1});
     };
     try {
         return decode(state, message, options);
@@ -168,8 +169,8 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
         list = Ref::steal(PyList_New(0));
         if (!list) throw PythonError();
         for (; made < messages.size(); ++made) {
-            const Message shared = messages[made].share();
-            Ref object = decode(state, shared, options);
+            const Message other = other_holder(messages[made]);
+            Ref object = decode(state, messages[made], options);
             if (!object || PyList_Append(list.get(), object.get()) < 0) throw PythonError();
         }
         return list;

@@ -14,13 +14,14 @@ struct Patience {
     bool nowait = false;
 };
 
-// Outcome of the core; interrupted: an exception is set. The message is moved from only if sent.
-Status send_message(Channel& channel, Message& message, const Patience& patience);
-Status recv_message(Channel& channel, Message& message, const Patience& patience);
+// By the interpreter that the thread is attached to. Outcome of the core; interrupted: an exception is set.
+// The message is moved from only if sent.
+Status send_message(OwnerId self, Channel& channel, Message& message, const Patience& patience);
+Status recv_message(OwnerId self, Channel& channel, Message& message, const Patience& patience);
 
 // The same for several. What was not sent stays in `messages`; receiving waits for the first one only.
-Status send_messages(Channel& channel, MessageQueue& messages, const Patience& patience);
-Status recv_messages(Channel& channel, std::size_t limit, std::vector<Message>& messages,
+Status send_messages(OwnerId self, Channel& channel, MessageQueue& messages, const Patience& patience);
+Status recv_messages(OwnerId self, Channel& channel, std::size_t limit, std::vector<Message>& messages,
                      const Patience& patience);
 
 // The received message as an object. Throws as decode() does; if what was raised is no Exception (an

@@ -9,7 +9,7 @@ namespace memchannel {
 // goes with that, which nobody closes.
 enum class Drop : std::uint8_t { warns, quiet };
 // Of a LentMemory. Throws PythonError.
-Ref make_view(ModuleState& state, Ref lent_memory, Drop drop = Drop::warns);
+Ref make_view(ModuleState& state, const Ref& lent_memory, Drop drop = Drop::warns);
 
 // What a memoryview, of either kind, is based on; nullptr if it was released. Borrowed.
 PyObject* base_of_view(PyObject* view) noexcept;
