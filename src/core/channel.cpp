@@ -168,7 +168,7 @@ bool Channel::draw(Message& message) noexcept {
 }
 
 void Channel::grant() noexcept {
-    while (queued() > granted_.size()) {
+    while (!receivers_.empty() && queued() > granted_.size()) {
         Entry* receiver = receivers_.settle_first(Status::ok);
         if (!receiver) return;
         granted_.push_back(*receiver);
@@ -176,6 +176,7 @@ void Channel::grant() noexcept {
 }
 
 void Channel::refill() noexcept {
+    if (senders_.empty() && receivers_.empty()) return;
     Message message;
     while (traits_.capacity != 0 && !senders_.empty() && room() && draw(message)) store(message);
     if (!broadcast_) grant();

@@ -22,9 +22,12 @@ class Lease {
     Lease& operator=(const Lease&) = delete;
 
     void retain() noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
-    // Each drop happens before what the last one does: the holder's reads are over when memory goes back.
+    // Each drop happens before what the last one does: the holder's reads are over when memory goes back. The
+    // only holder needs no read-modify-write: nobody else is left who could retain it.
     void drop() noexcept {
-        if (count_.fetch_sub(1, std::memory_order_acq_rel) == 1) ended();
+        if (count_.load(std::memory_order_acquire) == 1 ||
+            count_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+            ended();
     }
     long holders() const noexcept { return count_.load(std::memory_order_acquire); }
 

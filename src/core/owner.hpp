@@ -17,6 +17,7 @@
 #include "deadline.hpp"
 #include "host.hpp"
 #include "lease.hpp"
+#include "mutex.hpp"
 #include "waiter.hpp"
 
 namespace memchannel {
@@ -175,7 +176,7 @@ class OwnerTable {
 
    private:
     class VisitSpan;
-    using Lock = std::unique_lock<std::mutex>;
+    using Lock = std::unique_lock<BriefMutex>;
 
     Owner* locate(OwnerId id) const noexcept;
     void hold(Owner& owner) noexcept;
@@ -203,9 +204,9 @@ class OwnerTable {
     static inline thread_local int visit_depth_ = 0;
 
     Host& host_;
-    mutable std::mutex mutex_;
-    std::condition_variable drained_;     // in_flight or no_drops fell, an end began, or a thread went idle
-    std::condition_variable work_ready_;  // the reaper only
+    mutable BriefMutex mutex_;
+    std::condition_variable_any drained_;     // in_flight or no_drops fell, an end began, or a thread went idle
+    std::condition_variable_any work_ready_;  // the reaper only
     // All below: mutex_.
     std::vector<Owner*> owners_;
     std::vector<std::pair<OwnerId, std::size_t>> early_handles_;  // on those that are not enrolled yet

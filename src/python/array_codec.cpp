@@ -148,10 +148,8 @@ Touched write_header(const HeaderSink& sink, const Elements& elements, Access ac
     new (at) ArrayHeader{elements.data, touched, elements.itemsize, elements.ndim, elements.type_num,
                          code_size,     access};
     at += sizeof(ArrayHeader);
-    if (dims) {
-        std::memcpy(at, elements.shape, dims);
-        std::memcpy(at + dims, elements.strides, dims);
-    }
+    copy_sizes(reinterpret_cast<Py_ssize_t*>(at), elements.shape, elements.ndim);
+    copy_sizes(reinterpret_cast<Py_ssize_t*>(at + dims), elements.strides, elements.ndim);
     if (code_size) {
         std::memcpy(at + 2 * dims, PyBytes_AS_STRING(elements.code), static_cast<std::size_t>(code_size));
     }

@@ -136,23 +136,23 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     if (letter[0]) format = letter;
 
     const std::size_t dims = static_cast<std::size_t>(buffer->ndim) * sizeof(Py_ssize_t);
-    const std::size_t format_size = std::strlen(format) + 1;
+    const std::size_t letters = format_size(format);
     const bool fixed = ground.lease ? ground.content == Content::fixed : PyBytes_Check(ground.root);
-    std::byte* at = sink(sizeof(BufferHeader) + 2 * dims + format_size);
+    std::byte* at = sink(sizeof(BufferHeader) + 2 * dims + letters);
     new (at) BufferHeader{buffer->buf, buffer->len, buffer->itemsize, buffer->ndim,
                           fixed ? Content::fixed : Content::changing};
     auto* const shape = reinterpret_cast<Py_ssize_t*>(at + sizeof(BufferHeader));
     Py_ssize_t* const strides = shape + buffer->ndim;
     if (dims) {
-        std::memcpy(shape, buffer->shape, dims);
+        copy_sizes(shape, buffer->shape, buffer->ndim);
         if (buffer->strides) {
-            std::memcpy(strides, buffer->strides, dims);
+            copy_sizes(strides, buffer->strides, buffer->ndim);
         } else {
             PyBuffer_FillContiguousStrides(buffer->ndim, shape, strides, static_cast<int>(buffer->itemsize),
                                            'C');
         }
     }
-    std::memcpy(strides + buffer->ndim, format, format_size);
+    copy_format(reinterpret_cast<char*>(strides + buffer->ndim), format, letters);
 
     const Touched touched = touched_bytes(buffer->ndim, shape, strides, buffer->itemsize);
     check_mapped(state, ground, static_cast<const char*>(buffer->buf) + touched.low, touched.size());

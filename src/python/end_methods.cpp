@@ -116,8 +116,9 @@ PyObject* end_send_many(PyObject* self, PyObject* const* values, Py_ssize_t give
 
 // ---- receiving
 
-RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
-    if ((copy || as_view) && codec_of(channel) != Codec::array) {
+// What is not the default.
+[[gnu::noinline]] RecvOptions checked_options(const Channel& channel, bool copy, bool as_view) {
+    if (codec_of(channel) != Codec::array) {
         PyErr_SetString(PyExc_TypeError, "copy= and as_view= are for an ArrayChannel only");
         throw PythonError();
     }
@@ -126,6 +127,10 @@ RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
         throw PythonError();
     }
     return {copy, as_view};
+}
+
+RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
+    return copy || as_view ? checked_options(channel, copy, as_view) : RecvOptions();
 }
 
 PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {

@@ -1,7 +1,5 @@
 #include "lent_memory.hpp"
 
-#include <cstring>
-
 #include "errors.hpp"
 
 namespace memchannel {
@@ -126,7 +124,7 @@ PyType_Spec spec = {
 
 Ref make_lent_memory(ModuleState& state, const Layout& layout) {
     const std::size_t dims = static_cast<std::size_t>(layout.ndim) * sizeof(Py_ssize_t);
-    const std::size_t format = std::strlen(layout.format) + 1;
+    const std::size_t format = format_size(layout.format);
     const auto size = static_cast<Py_ssize_t>(2 * dims + format);
     LentMemory* const memory = PyObject_NewVar(LentMemory, state.lent_memory_type, size);
     if (!memory) throw PythonError();
@@ -138,11 +136,9 @@ Ref make_lent_memory(ModuleState& state, const Layout& layout) {
     memory->access = layout.access;
     memory->content = layout.content;
     memory->dropped_quietly = false;
-    if (dims) {
-        std::memcpy(memory->shape(), layout.shape, dims);
-        std::memcpy(memory->strides(), layout.strides, dims);
-    }
-    std::memcpy(memory->format(), layout.format, format);
+    copy_sizes(memory->shape(), layout.shape, layout.ndim);
+    copy_sizes(memory->strides(), layout.strides, layout.ndim);
+    copy_format(memory->format(), layout.format, format);
     return Ref::steal(reinterpret_cast<PyObject*>(memory));
 }
 

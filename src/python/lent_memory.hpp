@@ -1,6 +1,8 @@
 // The object behind views and arrays: holds a lease on memory of another interpreter and exports the bytes.
 #pragma once
 
+#include <cstring>
+
 #include "core/lease.hpp"
 #include "state.hpp"
 
@@ -10,6 +12,21 @@ enum class Access : std::uint8_t { read, write };
 
 // Whether the bytes can still change while they are lent.
 enum class Content : std::uint8_t { fixed, changing };
+
+// A layout's sizes and format as they are kept behind headers and objects. Nearly all layouts have one dimension
+// and one letter, for which memcpy and strlen take longer than the rest.
+inline void copy_sizes(Py_ssize_t* to, const Py_ssize_t* from, int count) noexcept {
+    if (count == 1) *to = *from;
+    else if (count) std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof *to);
+}
+// With its end.
+inline std::size_t format_size(const char* format) noexcept {
+    return format[0] && !format[1] ? 2 : std::strlen(format) + 1;
+}
+inline void copy_format(char* to, const char* from, std::size_t size) noexcept {
+    if (size == 2) to[0] = from[0], to[1] = '\0';
+    else std::memcpy(to, from, size);
+}
 
 struct Layout {
     void* data;
