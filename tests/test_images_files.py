@@ -6,12 +6,16 @@ import errno
 import os
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from image_support import EXT_SUFFIX, Isolated, extension, run_child, without_places
+from memchannel import _core
+from memchannel.images._elf import ElfFile, Segment
 
 
 def write_at(file: Path, offset: int, data: bytes) -> None:
@@ -401,3 +405,69 @@ def test_copies_whose_pages_cannot_be_shared_work(tmp_path: Path, places: tuple[
             assert numpy.linalg.inv(numpy.eye(3))[0, 0] == 1
             """
         )
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the files that are read from here on, instead of taken over."""
+    parse, read = ElfFile._parse, []
+
+    def counted(elf: ElfFile) -> dict[str, Any]:
+        read.append(os.path.basename(elf.path))
+        return parse(elf)
+
+    monkeypatch.setattr(ElfFile, "_parse", counted)
+    return read
+
+
+def test_a_file_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = extension(tmp_path, "readonce")
+    with Isolated("readonce", path=[tmp_path]) as interpreter:
+        interpreter.run("import readonce")
+    read = count_readings(monkeypatch)
+    with ElfFile(os.fspath(file)) as taken_over:
+        unread, references = taken_over.unread_segments(), taken_over.references(["PyModule_Create2"])
+    assert read == []
+    copy = tmp_path / "other" / file.name
+    copy.parent.mkdir()
+    shutil.copy2(file, copy)  # another file, and it has its own `$ORIGIN`
+    with ElfFile(os.fspath(copy)) as anew:
+        assert [vars_of(one) for one in anew.unread_segments()] == [vars_of(one) for one in unread]
+        assert anew.references(["PyModule_Create2"]) == references
+    assert read == [file.name]
+    same = vars(anew).keys() & vars(taken_over).keys() - {"path", "segments", "stamp", "fd"}
+    assert {name: vars(anew)[name] for name in same} == {name: vars(taken_over)[name] for name in same}
+
+
+def vars_of(segment: Segment) -> dict[str, object]:
+    return {name: getattr(segment, name) for name in Segment.__slots__}
+
+
+def test_a_file_that_was_written_to_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = extension(tmp_path, "rewritten")
+    read = count_readings(monkeypatch)
+    for expected in (1, 1):
+        ElfFile(os.fspath(file)).close()
+        assert len(read) == expected
+    # In place, with the size and the time that it had.
+    before = file.stat()
+    soname = ElfFile(os.fspath(file)).soname
+    content = file.read_bytes()
+    time.sleep(0.05)  # file systems tell times by the tick
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with ElfFile(os.fspath(file)) as elf:
+        assert elf.soname == soname
+    assert len(read) == 2
+
+
+def test_what_is_noted_first_stays() -> None:
+    name = f"a note of {os.urandom(8).hex()} \N{SNOWMAN}"
+    assert _core._noted(name) is None
+    _core._note(name, b"one\0two")
+    _core._note(name, b"other")
+    assert _core._noted(name) == b"one\0two"
+    with Isolated() as interpreter:
+        interpreter.run(f"from memchannel import _core\nassert _core._noted({name!r}) == b'one\\0two'")
+    for wrong in [(1, b""), ("a", "b"), ("\ud800", b"")]:
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            _core._note(*wrong)  # type: ignore[arg-type]

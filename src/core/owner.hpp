@@ -205,7 +205,7 @@ class OwnerTable {
 
     Host& host_;
     mutable BriefMutex mutex_;
-    std::condition_variable_any drained_;     // in_flight or no_drops fell, an end began, or a thread went idle
+    std::condition_variable_any drained_;  // in_flight or no_drops fell, an end began, or a thread went idle
     std::condition_variable_any work_ready_;  // the reaper only
     // All below: mutex_.
     std::vector<Owner*> owners_;

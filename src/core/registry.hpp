@@ -9,6 +9,7 @@
 #include "channel_table.hpp"
 #include "descriptor.hpp"
 #include "interrupt.hpp"
+#include "notes.hpp"
 #include "owner.hpp"
 #include "primitive.hpp"
 #include "trace.hpp"
@@ -29,6 +30,7 @@ struct Registry {
     CallbackTable callbacks;
     BlasThreads blas_threads;
     Recorder recorder;
+    Notes notes;
     std::atomic<std::size_t> bytes_copied{0};
     const std::uint64_t process_token;  // random: tells this process from all others
     const unsigned generation;          // rises with each fork: what a parent made is inert in its child

@@ -281,8 +281,7 @@ Ref decode_array(ModuleState& state, const std::byte* at, const Message& message
     const Py_ssize_t one = 1;
     const auto size = static_cast<Py_ssize_t>(header.touched.size());
     Ref memory = make_lent_memory(
-        state,
-        Layout{header.data + header.touched.low, size, 1, 1, &size, &one, "B", header.access});
+        state, Layout{header.data + header.touched.low, size, 1, 1, &size, &one, "B", header.access});
     const NumpyTable* const numpy =
         options.as_view ? nullptr : numpy_or_none(state, options.copy || options.ndarray);
     if (!numpy) {

@@ -167,9 +167,8 @@ Ref decode_buffer(ModuleState& state, const std::byte* at) {
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
     return make_lent_memory(
-        state,
-        Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
-               reinterpret_cast<const char*>(strides + header.ndim), Access::read, header.content});
+        state, Layout{header.data, header.len, header.itemsize, header.ndim, shape, strides,
+                      reinterpret_cast<const char*>(strides + header.ndim), Access::read, header.content});
 }
 
 }  // namespace memchannel

@@ -365,7 +365,8 @@ PyObject* run_tasks(PyObject* module, PyObject* const* values, Py_ssize_t given)
         while (limit < 0 || done < limit) {
             if (!run_callbacks()) return nullptr;
             Message message;
-            Status status = recv_message(state.interpreter, worker.channel, message, {.nowait = blas.entered()});
+            Status status =
+                recv_message(state.interpreter, worker.channel, message, {.nowait = blas.entered()});
             if (status == Status::timeout) {  // no wait with a claim: others may have taken what was queued
                 blas.leave();
                 status = recv_message(state.interpreter, worker.channel, message, Patience{});

@@ -50,7 +50,8 @@ PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given, Py
         Tickets tickets;
         Message message =
             encode_for(self, channel, arguments[0], arguments.truth(3), tickets, move ? &moved : nullptr);
-        raise_unless_ok(self, send_message(state_of(self).interpreter, channel, message, patience), Side::send);
+        raise_unless_ok(self, send_message(state_of(self).interpreter, channel, message, patience),
+                        Side::send);
         tickets.sent();
         if (move) close_moved(moved);
         Py_RETURN_NONE;
@@ -139,7 +140,9 @@ PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given, Py
         const Arguments<3> arguments("recv", {"timeout", "copy", "as_view"}, 1, 0, values, given, keywords);
         const RecvOptions options = parse_options(channel, arguments.truth(1), arguments.truth(2));
         Message message;
-        raise_unless_ok(self, recv_message(state_of(self).interpreter, channel, message, parse_patience(arguments[0])), Side::recv);
+        raise_unless_ok(
+            self, recv_message(state_of(self).interpreter, channel, message, parse_patience(arguments[0])),
+            Side::recv);
         return deliver(state_of(self), channel, std::move(message), options).release();
     });
 }
@@ -181,7 +184,8 @@ PyObject* end_recv_many(PyObject* self, PyObject* const* values, Py_ssize_t give
         const std::size_t limit = parse_limit(arguments[0]);
         std::vector<Message> messages;
         const Patience patience = parse_patience(arguments[1]);
-        raise_unless_ok(self, recv_messages(state_of(self).interpreter, channel, limit, messages, patience), Side::recv);
+        raise_unless_ok(self, recv_messages(state_of(self).interpreter, channel, limit, messages, patience),
+                        Side::recv);
         return deliver_all(state_of(self), channel, std::move(messages), options).release();
     });
 }

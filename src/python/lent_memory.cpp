@@ -142,7 +142,9 @@ Ref make_lent_memory(ModuleState& state, const Layout& layout) {
     return Ref::steal(reinterpret_cast<PyObject*>(memory));
 }
 
-void give_lease(PyObject* lent_memory, LeaseRef lease) noexcept { lent(lent_memory)->lease = lease.release(); }
+void give_lease(PyObject* lent_memory, LeaseRef lease) noexcept {
+    lent(lent_memory)->lease = lease.release();
+}
 
 Lease* lease_of(PyObject* object) noexcept {
     // By the slot, not the type: a module that was imported twice has two types.

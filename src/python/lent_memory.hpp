@@ -13,8 +13,8 @@ enum class Access : std::uint8_t { read, write };
 // Whether the bytes can still change while they are lent.
 enum class Content : std::uint8_t { fixed, changing };
 
-// A layout's sizes and format as they are kept behind headers and objects. Nearly all layouts have one dimension
-// and one letter, for which memcpy and strlen take longer than the rest.
+// A layout's sizes and format as they are kept behind headers and objects. Nearly all layouts have one
+// dimension and one letter, for which memcpy and strlen take longer than the rest.
 inline void copy_sizes(Py_ssize_t* to, const Py_ssize_t* from, int count) noexcept {
     if (count == 1) *to = *from;
     else if (count) std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof *to);

@@ -19,6 +19,7 @@
 #include "lendings.hpp"
 #include "lent_memory.hpp"
 #include "lifecycle.hpp"
+#include "notes.hpp"
 #include "numpy_abi.hpp"
 #include "plain_types.hpp"
 #include "primitive_types.hpp"
@@ -119,6 +120,8 @@ PyMethodDef methods[] = {
     {"_count_copied", count_copied, METH_O, nullptr},
     {"_leaving_ordinary", leaving_ordinary, METH_O, nullptr},
     {"_fork_is_mended", fork_is_mended, METH_NOARGS, nullptr},
+    {"_note", as_function(add_note), METH_FASTCALL, nullptr},
+    {"_noted", find_note, METH_O, nullptr},
     {"_process_arguments", process_arguments, METH_NOARGS, nullptr},
     {"_count_threads", count_threads, METH_NOARGS, nullptr},
     {"_current_frames", current_frames, METH_NOARGS, nullptr},

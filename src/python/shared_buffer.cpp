@@ -167,8 +167,8 @@ PyObject* claim_block(PyObject* module, PyObject* array) {
         }
         const auto size = static_cast<Py_ssize_t>(block->nbytes());
         const Py_ssize_t one = 1;
-        Ref memory = make_lent_memory(
-            state, Layout{block->data(), size, 1, 1, &size, &one, "B", Access::write});
+        Ref memory =
+            make_lent_memory(state, Layout{block->data(), size, 1, 1, &size, &one, "B", Access::write});
         give_lease(memory.get(), LeaseRef(std::move(part)));
         Ref claimed = Ref::steal(numpy->new_from_descr(numpy->array_type, Py_NewRef(fields->descr),
                                                        fields->nd, fields->dimensions, fields->strides,

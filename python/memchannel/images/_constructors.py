@@ -36,7 +36,7 @@ def hold_back(fd: int, elf: ElfFile) -> None:
     for index, (tag, _) in enumerate(elf.entries):
         place = elf.dynamic[0] + index * DYNAMIC_ENTRY.size
         if tag == DT_INIT:  # the same entry twice says nothing new
-            os.pwrite(fd, DYNAMIC_ENTRY.pack(DT_STRSZ, len(elf.strings)), place)
+            os.pwrite(fd, DYNAMIC_ENTRY.pack(DT_STRSZ, elf.strings_size), place)
         elif tag in (DT_INIT_ARRAYSZ, DT_FINI_ARRAYSZ):
             os.pwrite(fd, DYNAMIC_ENTRY.pack(tag, 0), place)
 

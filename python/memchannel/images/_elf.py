@@ -8,12 +8,16 @@ Linking") and, for `DT_GNU_HASH`, of glibc's `elf/dl-lookup.c`.
 from __future__ import annotations
 
 import functools
+import marshal
 import mmap
 import os
 import re
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from memchannel import _core
 
 from ._errors import ImageError
 
@@ -48,7 +52,8 @@ class Segment:
 class ElfFile:
     """An open 64-bit ELF file: its loadable segments and what its dynamic section says.
 
-    A context manager; the attributes stay after the file is closed.
+    A context manager; the attributes stay after the file is closed. What one interpreter has read of a file
+    the others of the process take over.
 
     Parameters
     ----------
@@ -63,12 +68,30 @@ class ElfFile:
         The file cannot be opened.
     """
 
+    segments: list[Segment]
+    relro: tuple[int, int]  # from where to where memory becomes read-only once the linker is done
+    dynamic: tuple[int, int]  # place and size of the dynamic section in the file
+    entries: list[tuple[int, int]]  # of the dynamic section: in order,
+    tags: dict[int, int]  # and by tag
+    strings_offset: int  # where the dynamic string table is in the file,
+    strings_size: int  # and its size
+    needed: list[str]
+    soname: str | None
+    runpath: list[str]
+    rpath: list[str]
+    has_text_relocations: bool
+    uses_python: bool
+    unique: dict[str, int]  # symbols that are one per process: name to place of `st_info` in the file
+    _loaded: list[tuple[int, int, int, int, int]]  # what the segments are made of
+    _headed: list[int]  # addresses of what other program headers name
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.stamp = self.current_stamp()
-            self._parse()
+            vars(self).update(self._once("headers", self._parse))
+            self.segments = [Segment(*header) for header in self._loaded]
         except struct.error as error:
             self.close()
             raise self._fail(f"malformed: {error}") from None
@@ -98,6 +121,20 @@ class ElfFile:
         status = os.fstat(self.fd)
         return status.st_size, status.st_mtime_ns
 
+    def _once(self, what: str, find: Callable[[], Any]) -> Any:
+        """Return what `find` finds in this file, or has found in any interpreter of the process."""
+        status = os.fstat(self.fd)
+        # The last change of the inode: the time of the last change of the content can be set.
+        identity = (status.st_dev, status.st_ino, status.st_ctime_ns)
+        key = f"{what}, {identity}, {self.stamp}, {self.path!a}"
+        noted = _core._noted(key)
+        if noted is not None:
+            return marshal.loads(noted)
+        found = find()
+        if self.current_stamp() == self.stamp:
+            _core._note(key, marshal.dumps(found))
+        return found
+
     def _fail(self, what: str) -> ImageError:
         return ImageError(f"{self.path}: {what}", path=self.path)
 
@@ -110,7 +147,7 @@ class ElfFile:
             )
         return data
 
-    def _parse(self) -> None:
+    def _parse(self) -> dict[str, Any]:
         header = self._read(0, 64)
         if header[:4] != b"\x7fELF":
             raise self._fail("not a shared object (no ELF header)")
@@ -120,17 +157,14 @@ class ElfFile:
                 f"a shared object for another machine (ELF class {header[4]}, machine {machine}), "
                 f"not for {os.uname().machine}"
             )
-        self._parse_segments(header)
-        self._parse_dynamic()
+        return self._parse_segments(header) | self._parse_dynamic()
 
-    def _parse_segments(self, header: bytes) -> None:
+    def _parse_segments(self, header: bytes) -> dict[str, Any]:
         table = struct.unpack_from("<Q", header, 32)[0]
         entry_size, count = struct.unpack_from("<HH", header, 54)
         entries = self._read(table, entry_size * count)
-        self.segments: list[Segment] = []
-        self.relro = range(0)  # addresses that become read-only once the linker is done
-        self.dynamic = (0, 0)  # place and size of the dynamic section in the file
-        self._headed: list[int] = []  # addresses of what other program headers name
+        self._loaded, self._headed = [], []
+        self.relro, self.dynamic = (0, 0), (0, 0)
         for i in range(count):
             kind, flags, offset, address, _, size, memory_size = struct.unpack_from(
                 "<IIQQQQQ", entries, i * entry_size
@@ -138,39 +172,55 @@ class ElfFile:
             if kind == _PT_LOAD:
                 if offset + size > self.size:
                     self._read(offset, size)  # raises: the segment ends behind the end of the file
-                self.segments.append(Segment(flags, offset, address, size, memory_size))
+                self._loaded.append((flags, offset, address, size, memory_size))
             elif kind == _PT_DYNAMIC:
                 self.dynamic = (offset, size)
             elif kind == _PT_GNU_RELRO:
-                self.relro = range(address, address + memory_size)
+                self.relro = (address, address + memory_size)
             if kind not in (_PT_LOAD, _PT_GNU_EH_FRAME, _PT_GNU_STACK):
                 self._headed.append(address)
         if not self.dynamic[1]:
             raise self._fail("not a shared object (no dynamic section)")
+        return {
+            "_loaded": self._loaded,
+            "relro": self.relro,
+            "dynamic": self.dynamic,
+            "_headed": self._headed,
+        }
 
     def _file_offset(self, address: int) -> int:
-        for segment in self.segments:
-            if segment.address <= address < segment.address + segment.size:
-                return segment.offset + address - segment.address
+        for _, offset, start, size, _ in self._loaded:
+            if start <= address < start + size:
+                return offset + address - start
         raise self._fail(f"malformed: address {address:#x} is in no segment")
 
-    def _parse_dynamic(self) -> None:
+    def _parse_dynamic(self) -> dict[str, Any]:
         entries = list(DYNAMIC_ENTRY.iter_unpack(self._read(*self.dynamic)))
         tags = dict(reversed(entries))  # of repeated tags the first counts
         if _DT_STRTAB not in tags or _DT_SYMTAB not in tags:
             raise self._fail("malformed: no dynamic string or symbol table")
+        self.entries, self.tags = entries, tags
         self.strings_offset = self._file_offset(tags[_DT_STRTAB])
-        self.strings = self._read(self.strings_offset, tags.get(DT_STRSZ, 0))
-        self.needed = [self._string(value) for tag, value in entries if tag == _DT_NEEDED]
-        self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
-        self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
-        self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
-        self.unique: dict[
-            str, int
-        ] = {}  # symbols that are one per process: name to place of `st_info` in the file
-        self._parse_symbols(tags)
-        self.uses_python = any(_PYTHON_NAME.match(self.strings, name) for name in self._undefined)
-        self.entries, self.tags = entries, tags  # of the dynamic section
+        self.strings_size = tags.get(DT_STRSZ, 0)
+        undefined, _, unique = self._symbols
+        return {
+            "entries": entries,
+            "tags": tags,
+            "strings_offset": self.strings_offset,
+            "strings_size": self.strings_size,
+            "needed": [self._string(value) for tag, value in entries if tag == _DT_NEEDED],
+            "soname": self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None,
+            "runpath": self._folders(tags.get(_DT_RUNPATH)),
+            "rpath": self._folders(tags.get(_DT_RPATH)),
+            "has_text_relocations": _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL),
+            "unique": unique,
+            "uses_python": any(_PYTHON_NAME.match(self.strings, name) for name in undefined),
+        }
+
+    @functools.cached_property
+    def strings(self) -> bytes:
+        """The dynamic string table; the file must be open when it is asked for first."""
+        return self._read(self.strings_offset, self.strings_size)
 
     def _folders(self, offset: int | None) -> list[str]:
         if offset is None:
@@ -189,21 +239,23 @@ class ElfFile:
             raise self._fail(f"malformed: string {offset} is not in the string table")
         return end
 
-    def _parse_symbols(self, tags: dict[int, int]) -> None:
-        table = self._file_offset(tags[_DT_SYMTAB])
-        symbols = self._read(table, self._symbol_count(tags) * _SYMBOL.size)
+    @functools.cached_property
+    def _symbols(self) -> tuple[dict[int, int], bool, dict[str, int]]:
+        """Undefined ones, by the place of the name; whether any is an indirect function; unique ones."""
+        table = self._file_offset(self.tags[_DT_SYMTAB])
+        symbols = self._read(table, self._symbol_count(self.tags) * _SYMBOL.size)
         # By columns: a library may define tens of thousands, and few are wanted.
         kinds, *sections = (symbols[column :: _SYMBOL.size] for column in (4, 6, 7))
         names = memoryview(symbols).cast("I")[:: _SYMBOL.size // 4].tolist()
         self._check_string(max(names, default=0))  # then all of them end
         indices = range(len(names))
-        self._undefined = {
-            names[i]: i for i in indices if not (sections[0][i] or sections[1][i]) and names[i]
+        undefined = {names[i]: i for i in indices if not (sections[0][i] or sections[1][i]) and names[i]}
+        unique = {
+            self._string(names[index]): table + index * _SYMBOL.size + 4
+            for index in (match.start() for match in re.finditer(_UNIQUE, kinds))
+            if sections[0][index] or sections[1][index]
         }
-        self._has_resolvers = _INDIRECT.search(kinds) is not None
-        for index in (match.start() for match in re.finditer(_UNIQUE, kinds)):
-            if sections[0][index] or sections[1][index]:
-                self.unique[self._string(names[index])] = table + index * _SYMBOL.size + 4
+        return undefined, _INDIRECT.search(kinds) is not None, unique
 
     def _symbol_count(self, tags: dict[int, int]) -> int:
         """Count the dynamic symbols, of which only the hash tables tell the number."""
@@ -223,21 +275,22 @@ class ElfFile:
             last += 1
         return int(last) + 1
 
-    def _places(self, name: str) -> Iterator[int]:
-        """Find the places in the string table that undefined symbols of a name may give."""
-        text = os.fsencode(name) + b"\0"
-        place = self.strings.find(text)
-        while place >= 0:
-            if place in self._undefined:
-                yield place
-            place = self.strings.find(text, place + 1)
-
     def references(self, names: Iterable[str]) -> list[tuple[str, int]]:
         """Return where the linker puts the addresses of given undefined symbols: pairs of name and place.
 
         The file must be open.
         """
-        wanted = {self._undefined[place]: name for name in names for place in self._places(name)}
+        wanted = sorted(names)
+        found: list[tuple[str, int]] = self._once(
+            f"references to {' '.join(wanted)}", lambda: self._find_references(wanted)
+        )
+        return found
+
+    def _find_references(self, names: list[str]) -> list[tuple[str, int]]:
+        undefined = self._symbols[0]
+        wanted = {
+            undefined[place]: name for name in names for place in self._places(name) if place in undefined
+        }
         if not wanted:
             return []
         kinds = _MACHINES[os.uname().machine][1]
@@ -246,6 +299,14 @@ class ElfFile:
             for address, info in zip(*self._relocations, strict=True)
             if info >> 32 in wanted and info & 0xFFFFFFFF in kinds
         ]
+
+    def _places(self, name: str) -> Iterator[int]:
+        """Find the places in the string table where a name may begin: also amid longer ones."""
+        text = os.fsencode(name) + b"\0"
+        place = self.strings.find(text)
+        while place >= 0:
+            yield place
+            place = self.strings.find(text, place + 1)
 
     @functools.cached_property
     def _relocations(self) -> tuple[list[int], list[int]]:
@@ -269,15 +330,18 @@ class ElfFile:
         functions before the constructors. Of numbers in the dynamic section that are no addresses, some look
         like one, which does no harm. The file must be open.
         """
+        return [self.segments[index] for index in self._once("unread segments", self._unread)]
+
+    def _unread(self) -> list[int]:
         resolving = _MACHINES[os.uname().machine][2]
-        if self.has_text_relocations or self._has_resolvers:
+        if self.has_text_relocations or self._symbols[1]:
             return []
         if resolving in {info & 0xFFFFFFFF for info in self._relocations[1]}:
             return []
         read = [*self._headed, *(value for tag, value in self.entries if tag not in (DT_INIT, DT_FINI))]
         return [
-            segment
-            for segment in self.segments
+            index
+            for index, segment in enumerate(self.segments)
             if segment.offset and not segment.writable and segment.memory_size == segment.size
             if not any(segment.address <= address < segment.address + segment.size for address in read)
         ]
@@ -286,7 +350,8 @@ class ElfFile:
         """Whether an address cannot be written to once the linker is done."""
         # What glibc protects of PT_GNU_RELRO begins and ends with a page (elf/dl-reloc.c, _dl_protect_relro).
         page = mmap.PAGESIZE
-        if self.relro.start // page <= address // page < self.relro.stop // page:
+        start, stop = self.relro
+        if start // page <= address // page < stop // page:
             return True
         parts = (segment for segment in self.segments if not segment.writable)
         return any(one.address <= address < one.address + one.size for one in parts)
