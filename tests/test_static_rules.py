@@ -29,7 +29,7 @@ SYSTEM_HEADERS = {
     f"<{name}.h>"
     for name in [
         *["errno", "fcntl", "poll", "pthread", "sched", "semaphore", "signal", "time", "unistd"],
-        *["sys/eventfd", "sys/mman", "sys/random", "sys/syscall", "sys/types"],
+        *["linux/futex", "sys/eventfd", "sys/mman", "sys/random", "sys/syscall", "sys/types"],
     ]
 }
 

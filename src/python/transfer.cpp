@@ -62,11 +62,6 @@ void put_back(Channel& channel, std::span<Message> messages) {
     channel.put_back(messages);
 }
 
-// Makes the decoder leave a message whole that it would take apart.
-Message other_holder(const Message& message) noexcept {
-    return is_left_whole(message) ? Message() : message.share();
-}
-
 // An interrupt, an exit, or a lack of memory: nothing is wrong with the message.
 bool can_be_tried_again() noexcept {
     return !PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError);
@@ -141,7 +136,8 @@ Status recv_messages(OwnerId self, Channel& channel, std::size_t limit, std::vec
 }
 
 Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
-    Message other = other_holder(message);
+    // A second holder makes the decoder leave a message whole that it would take apart.
+    Message other = is_left_whole(message) ? Message() : message.share();
     const auto keep = [&] {
         other.reset();
         put_back(channel, {&message, 1});
@@ -169,8 +165,8 @@ Ref deliver_all(ModuleState& state, Channel& channel, std::vector<Message> messa
         list = Ref::steal(PyList_New(0));
         if (!list) throw PythonError();
         for (; made < messages.size(); ++made) {
-            const Message other = other_holder(messages[made]);
-            Ref object = decode(state, messages[made], options);
+            const Message shared = messages[made].share();  // all of them may have to go back
+            Ref object = decode(state, shared, options);
             if (!object || PyList_Append(list.get(), object.get()) < 0) throw PythonError();
         }
         return list;
