@@ -434,7 +434,7 @@ def test_a_file_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytest.Mo
         assert [vars_of(one) for one in anew.unread_segments()] == [vars_of(one) for one in unread]
         assert anew.references(["PyModule_Create2"]) == references
     assert read == [file.name]
-    same = vars(anew).keys() & vars(taken_over).keys() - {"path", "segments", "stamp", "fd"}
+    same = vars(anew).keys() & vars(taken_over).keys() - {"path", "segments", "stamp", "fd", "_identity"}
     assert {name: vars(anew)[name] for name in same} == {name: vars(taken_over)[name] for name in same}
 
 
@@ -458,6 +458,29 @@ def test_a_file_that_was_written_to_is_read_again(tmp_path: Path, monkeypatch: p
     with ElfFile(os.fspath(file)) as elf:
         assert elf.soname == soname
     assert len(read) == 2
+
+
+def test_what_is_read_of_a_file_while_it_changes_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = extension(tmp_path, "changing")
+    find, found = ElfFile._find_references, []
+
+    def counted(elf: ElfFile, names: list[str]) -> list[tuple[str, int]]:
+        found.append(names)
+        return find(elf, names)
+
+    monkeypatch.setattr(ElfFile, "_find_references", counted)
+    with ElfFile(os.fspath(file)) as elf:
+        before, content = file.stat(), file.read_bytes()
+        time.sleep(0.05)
+        file.write_bytes(content)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        elf.references(["PyModule_Create2"])
+    for _ in range(2):
+        with ElfFile(os.fspath(file)) as elf:
+            elf.references(["PyModule_Create2"])
+    assert len(found) == 2  # by who saw the change, and by the first one after it
 
 
 def test_what_is_noted_first_stays() -> None:

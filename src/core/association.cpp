@@ -19,10 +19,11 @@ bool Association::join(OwnerId interpreter) {
     if (over_) return false;
     members_.push_back({interpreter, false});
     ++associated_;
+    newest_ = interpreter;
     return true;
 }
 
-bool Association::joined(OwnerId interpreter) const noexcept {
+bool Association::is_member(OwnerId interpreter) const noexcept {
     const Member* member = find(interpreter);
     return member && !member->closed;
 }
@@ -34,6 +35,7 @@ bool Association::closed_by(OwnerId interpreter) const noexcept {
 
 bool Association::close(OwnerId interpreter) {
     bool was_associated = false;
+    if (interpreter == newest_) newest_ = nobody;
     if (Member* member = find(interpreter)) {
         was_associated = !member->closed;
         if (was_associated) --associated_;
@@ -49,6 +51,7 @@ bool Association::close(OwnerId interpreter) {
 void Association::end(OwnerId interpreter) noexcept {
     Member* member = find(interpreter);
     if (!member) return;
+    if (interpreter == newest_) newest_ = nobody;
     if (!member->closed) {
         --associated_;
         left_ = true;

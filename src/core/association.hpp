@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <vector>
 
 #include "lease.hpp"
@@ -13,7 +14,9 @@ class Association {
    public:
     // Associates the interpreter; false: it closed this side, or the side was over without it.
     bool join(OwnerId interpreter);
-    bool joined(OwnerId interpreter) const noexcept;
+    bool joined(OwnerId interpreter) const noexcept {
+        return interpreter == newest_ || is_member(interpreter);
+    }
     bool closed_by(OwnerId interpreter) const noexcept;
     // close(): leaves for good. Returns whether the interpreter was associated.
     bool close(OwnerId interpreter);
@@ -36,11 +39,15 @@ class Association {
         OwnerId interpreter;
         bool closed;
     };
+    static constexpr OwnerId nobody = std::numeric_limits<OwnerId>::min();
+
+    bool is_member(OwnerId interpreter) const noexcept;
     Member* find(OwnerId interpreter) noexcept;
     const Member* find(OwnerId interpreter) const noexcept;
     void decide() noexcept { over_ = over_ || (left_ && associated_ == 0 && packed_ == 0); }
 
     std::vector<Member> members_;
+    OwnerId newest_ = nobody;  // who joined last, if it has not left since: mostly the only one
     std::size_t associated_ = 0;
     std::size_t packed_ = 0;
     bool left_ = false;

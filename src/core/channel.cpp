@@ -55,14 +55,14 @@ void Channel::last_drop() noexcept {
 }
 
 // A thread of an interpreter that has ended may still come by: it must not keep the side alive.
-Status Channel::join(Side side, OwnerId who) {
+[[gnu::hot]] Status Channel::join(Side side, OwnerId who) {
     Association& members = association(side);
     if (members.joined(who)) return Status::ok;
     if (registry().channels.has_ended(who)) return Status::ending;
     return members.join(who) ? Status::ok : Status::closed;
 }
 
-Status Channel::admit(Side side, OwnerId who) {
+[[gnu::hot]] Status Channel::admit(Side side, OwnerId who) {
     if (source().poisoned_) return Status::poisoned;
     if (side == Side::recv ? broadcast_ : is_subscription()) return Status::misused;
     const Status joined = join(side, who);
@@ -79,7 +79,7 @@ bool Channel::room() const noexcept {
                                [&](const Channel* one) { return one->queued() < traits_.capacity; });
 }
 
-Status Channel::put(Message& message, Entry* self) noexcept {
+[[gnu::hot]] Status Channel::put(Message& message, Entry* self) noexcept {
     const Waiter* own = self ? self->waiter : nullptr;
     if (traits_.capacity == 0) {
         if (!receivers_.first_other(own)) return Status::full;
@@ -101,7 +101,7 @@ Status Channel::put(Message& message, Entry* self) noexcept {
 }
 
 // A broadcast that nobody listens to stays where it is: it must end outside the lock.
-void Channel::store(Message& message) noexcept {
+[[gnu::hot]] void Channel::store(Message& message) noexcept {
     if (!broadcast_) {
         queue_.push(std::move(message));
         grant();
@@ -116,7 +116,7 @@ void Channel::store(Message& message) noexcept {
 
 Message Channel::pop() noexcept { return queue_.empty() ? backlog_.pop() : queue_.pop(); }
 
-Status Channel::take(Message& message, Entry* self, bool granted) noexcept {
+[[gnu::hot]] Status Channel::take(Message& message, Entry* self, bool granted) noexcept {
     const Waiter* own = self && !granted ? self->waiter : nullptr;
     if (granted ? queued() != 0 : queued() > granted_.size()) {
         if (!granted && !claim(self)) return Status::parked;
@@ -167,7 +167,7 @@ bool Channel::draw(Message& message) noexcept {
     return false;
 }
 
-void Channel::grant() noexcept {
+[[gnu::hot]] void Channel::grant() noexcept {
     while (!receivers_.empty() && queued() > granted_.size()) {
         Entry* receiver = receivers_.settle_first(Status::ok);
         if (!receiver) return;
@@ -175,14 +175,14 @@ void Channel::grant() noexcept {
     }
 }
 
-void Channel::refill() noexcept {
+[[gnu::hot]] void Channel::refill() noexcept {
     if (senders_.empty() && receivers_.empty()) return;
     Message message;
     while (traits_.capacity != 0 && !senders_.empty() && room() && draw(message)) store(message);
     if (!broadcast_) grant();
 }
 
-Status Channel::try_send(OwnerId who, Message& message) {
+[[gnu::hot]] Status Channel::try_send(OwnerId who, Message& message) {
     MessageSpan span;
     span.begin_send(message);
     recv_spin_.touch();
@@ -223,7 +223,7 @@ Status Channel::send_many(OwnerId who, MessageQueue& messages) {
     return Status::ok;
 }
 
-Status Channel::try_recv(OwnerId who, Message& message) {
+[[gnu::hot]] Status Channel::try_recv(OwnerId who, Message& message) {
     MessageSpan span;
     span.begin_recv();
     source().send_spin_.touch();

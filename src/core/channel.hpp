@@ -153,7 +153,7 @@ class Channel final : public Transferable {
    private:
     friend class ChannelTable;
     friend class Tracer;
-    using Guard = std::unique_lock<BriefMutex>;
+    using Guard = BriefLock;
     // What must end outside the lock, because leases switch interpreters: declare it before the guard.
     struct Leftovers {
         MessageQueue queue;

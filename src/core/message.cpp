@@ -20,7 +20,7 @@ void Message::count_queued(const Body& body, int change) noexcept {
     if (body.riders) with_riders.fetch_add(change, std::memory_order_relaxed);
 }
 
-Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t lease_count) {
+[[gnu::hot]] Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t lease_count) {
     constexpr std::size_t most = std::numeric_limits<std::uint32_t>::max();
     if (header_size > most || lease_count > most / sizeof(Lease*)) throw std::bad_alloc();
     void* memory = std::malloc(sizeof(Body) + lease_count * sizeof(Lease*) + header_size);
@@ -31,7 +31,7 @@ Message Message::make(std::uint8_t kind, std::size_t header_size, std::size_t le
     return message;
 }
 
-void Message::destroy(Body* body) noexcept {
+[[gnu::hot]] void Message::destroy(Body* body) noexcept {
     if (!body) return;
     // The only holder needs no read-modify-write: nobody else is left who could share it.
     if (body->holders.load(std::memory_order_acquire) != 1 &&
@@ -68,7 +68,7 @@ std::span<std::byte> Message::header() const noexcept {
             body_->header_size};
 }
 
-LeaseRef Message::take_lease(std::size_t index) const noexcept {
+[[gnu::hot]] LeaseRef Message::take_lease(std::size_t index) const noexcept {
     Lease*& lease = leases()[index];
     return shared() ? LeaseRef::share(lease) : LeaseRef::adopt(std::exchange(lease, nullptr));
 }
@@ -134,7 +134,7 @@ void MessageQueue::count(const Message::Body& body, int change) noexcept {
     Message::count_queued(body, change);
 }
 
-void MessageQueue::push(Message&& message) noexcept {
+[[gnu::hot]] void MessageQueue::push(Message&& message) noexcept {
     Message::Body* const body = std::exchange(message.body_, nullptr);
     body->next = nullptr;
     (tail_ ? tail_->next : head_) = body;
@@ -150,7 +150,7 @@ void MessageQueue::push_front(Message&& message) noexcept {
     count(*body, 1);
 }
 
-Message MessageQueue::pop() noexcept {
+[[gnu::hot]] Message MessageQueue::pop() noexcept {
     Message::Body* const body = head_;
     head_ = body->next;
     if (!head_) tail_ = nullptr;

@@ -3,6 +3,9 @@
 // One allocation holds all of it, so that a queued message costs one malloc and a link. A message can have
 // several holders (receivers of a broadcast, a receiver that may yet put it back): its content is constant
 // from the moment it is sent, and the last holder ends it.
+//
+// Functions that every message passes are marked [[gnu::hot]], here and elsewhere: the linker puts them side
+// by side, where they take the least of the instruction cache.
 #pragma once
 
 #include <atomic>

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
 
 namespace memchannel {
 
@@ -39,6 +40,31 @@ class BriefMutex {
     void wake_one() noexcept;
 
     std::atomic<int> state_{unlocked};
+};
+
+// Holds one for the length of a scope, or as long as it is told to: a std::unique_lock that is not moved and
+// does not look for misuse, which is more than the rest of it.
+class BriefLock {
+   public:
+    explicit BriefLock(BriefMutex& mutex) noexcept : mutex_(mutex) { lock(); }
+    BriefLock(BriefMutex& mutex, std::defer_lock_t) noexcept : mutex_(mutex) {}
+    BriefLock(const BriefLock&) = delete;
+    BriefLock& operator=(const BriefLock&) = delete;
+    ~BriefLock() {
+        if (held_) mutex_.unlock();
+    }
+    void lock() noexcept {
+        mutex_.lock();
+        held_ = true;
+    }
+    void unlock() noexcept {
+        held_ = false;
+        mutex_.unlock();
+    }
+
+   private:
+    BriefMutex& mutex_;
+    bool held_ = false;
 };
 
 }  // namespace memchannel

@@ -89,7 +89,7 @@ class OwnerTable::VisitSpan {
 
 OwnerId OwnedLease::owner_id() const noexcept { return owner_->id(); }
 
-void OwnedLease::ended() noexcept { registry().owners.ended(*this); }
+[[gnu::hot]] void OwnedLease::ended() noexcept { registry().owners.ended(*this); }
 
 Owner& OwnerTable::enroll(OwnerId id, void* runtime) {
     Lock lock(mutex_);
@@ -117,7 +117,7 @@ bool OwnerTable::switchable(const Owner& owner) const noexcept {
     return owner.state_ == Owner::State::open && !stopping_;
 }
 
-bool OwnerTable::lend(OwnedLease& lease) noexcept {
+[[gnu::hot]] bool OwnerTable::lend(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (tracing()) [[unlikely]]
         lease.trace_id_ = registry().recorder.number();
@@ -128,7 +128,6 @@ bool OwnerTable::lend(OwnedLease& lease) noexcept {
     if (owner.live_) owner.live_->prev_ = &lease;
     owner.live_ = &lease;
     ++owner.leases_;
-    ++counts_.live;
     ++counts_.lent;
     counts_.bytes_lent += lease.nbytes();
     hold(owner);
@@ -151,7 +150,7 @@ void OwnerTable::resume_lending(OwnerId id) noexcept {
     if (Owner* const owner = locate(id)) owner->lends_ = true;
 }
 
-void OwnerTable::unlink(OwnedLease& lease) noexcept {
+[[gnu::hot]] void OwnerTable::unlink(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     (lease.prev_ ? lease.prev_->next_ : owner.live_) = lease.next_;
     if (lease.next_) lease.next_->prev_ = lease.prev_;
@@ -161,14 +160,14 @@ void OwnerTable::unlink(OwnedLease& lease) noexcept {
     }
 }
 
-void OwnerTable::settle_returned(OwnedLease& lease) noexcept {
+[[gnu::hot]] void OwnerTable::settle_returned(OwnedLease& lease) noexcept {
     // An owner may get its memory back while it is torn down, after its leases were given up.
-    --(lease.abandoned_ ? counts_.abandoned : counts_.live);
+    if (lease.abandoned_) --counts_.abandoned;
     ++counts_.returned;
     unlink(lease);
 }
 
-void OwnerTable::ended(OwnedLease& lease) noexcept {
+[[gnu::hot]] void OwnerTable::ended(OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (owner.table_ != this) {  // a forked child owns none of its parent's leases
         delete &lease;
@@ -267,7 +266,6 @@ bool OwnerTable::keep(Owner& owner, const std::function<void()>& what) noexcept 
 void OwnerTable::abandon(Lock& lock, OwnedLease& lease) noexcept {
     Owner& owner = lease.owner();
     if (!lease.abandoned_) {
-        --counts_.live;
         ++counts_.abandoned;
         lease.abandoned_ = true;
     }
@@ -432,7 +430,6 @@ void OwnerTable::end(Owner& owner, bool is_main) noexcept {
     settle_returned_all(batch);
     for (OwnedLease* lease = owner.live_; lease; lease = lease->next_) {
         lease->abandoned_ = true;
-        --counts_.live;
         ++counts_.abandoned;
     }
     owner.all_returned_.settle_all(Status::ending);
@@ -462,7 +459,9 @@ LentOut OwnerTable::lent_by(OwnerId id) const {
 
 LeaseCounts OwnerTable::counts() const noexcept {
     Lock lock(mutex_);
-    return counts_;
+    LeaseCounts counts = counts_;
+    counts.live = counts.lent - counts.returned - counts.abandoned;
+    return counts;
 }
 
 bool OwnerTable::await_returned(Owner& owner, Entry& entry) noexcept {

@@ -176,7 +176,7 @@ class OwnerTable {
 
    private:
     class VisitSpan;
-    using Lock = std::unique_lock<BriefMutex>;
+    using Lock = BriefLock;
 
     Owner* locate(OwnerId id) const noexcept;
     void hold(Owner& owner) noexcept;
@@ -223,7 +223,7 @@ class OwnerTable {
     std::thread::id dropper_;
     std::size_t no_drops_ = 0;
     bool stopping_ = false;  // the main interpreter is finalizing: no switch anywhere any more
-    LeaseCounts counts_;
+    LeaseCounts counts_;     // but `live`, which follows from the others
 };
 
 }  // namespace memchannel

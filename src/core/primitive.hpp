@@ -55,7 +55,7 @@ class Primitive : public Transferable {
     void unpacked(Side) noexcept override {}
 
    protected:
-    using Guard = std::unique_lock<BriefMutex>;
+    using Guard = BriefLock;
 
     explicit Primitive(PrimitiveKind kind);
     void last_drop() noexcept override;

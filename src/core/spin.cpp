@@ -47,7 +47,7 @@ std::int64_t spin_clock() noexcept { return monotonic_ns(); }
 
 // Stores only what changes, here and in learn(): while both sides stay where they are, their cores can share
 // the cache line.
-void Spin::touch() noexcept {
+[[gnu::hot]] void Spin::touch() noexcept {
     const int cpu = sched_getcpu();
     if (last_cpu_.load(std::memory_order_relaxed) != cpu) last_cpu_.store(cpu, std::memory_order_relaxed);
 }

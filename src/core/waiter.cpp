@@ -160,11 +160,6 @@ Entry* EntryQueue::settle_first(Status status) noexcept {
     return nullptr;
 }
 
-void EntryQueue::settle_all(Status status) noexcept {
-    while (settle_first(status)) {
-    }
-}
-
 void EntryQueue::settle_all_of(OwnerId interpreter, Status status) noexcept {
     for (Entry* entry = head_; entry;) {
         Entry* const next = entry->next;

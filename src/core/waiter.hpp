@@ -162,7 +162,10 @@ class EntryQueue {
     Entry* first_other(const Waiter* self) const noexcept;
     // Settles the first entry that is still undecided and takes it out, with those found decided on the way.
     Entry* settle_first(Status status) noexcept;
-    void settle_all(Status status) noexcept;
+    void settle_all(Status status) noexcept {
+        while (!empty() && settle_first(status)) {
+        }
+    }
     void settle_all_of(OwnerId interpreter, Status status) noexcept;
 
    private:

@@ -103,9 +103,9 @@ class InterpreterHost final : public Host {
 
 }  // namespace
 
-OwnerId current_interpreter() noexcept {
+[[gnu::hot]] OwnerId current_interpreter() noexcept {
     PyThreadState* const state = PyThreadState_GetUnchecked();
-    return state ? PyInterpreterState_GetID(PyThreadState_GetInterpreter(state)) : no_owner;
+    return state ? PyInterpreterState_GetID(state->interp) : no_owner;
 }
 
 void reattach(PyThreadState* state) noexcept {

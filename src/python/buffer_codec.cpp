@@ -1,6 +1,7 @@
 // The buffer part: a Py_buffer's layout.
 #include <bit>
 #include <cstring>
+#include <new>
 
 #include "core/registry.hpp"
 #include "numpy_abi.hpp"
@@ -125,7 +126,8 @@ void check_lendable(PyObject* object, const Py_buffer& buffer) {
 
 }  // namespace
 
-LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms, const HeaderSink& sink) {
+[[gnu::hot]] LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& terms,
+                                    const HeaderSink& sink) {
     BufferScope buffer;
     if (!buffer.acquire(object, PyBUF_FULL_RO)) explain_no_buffer(state, object);
     check_lendable(object, *buffer);
@@ -161,9 +163,8 @@ LeaseRef encode_buffer(ModuleState& state, PyObject* object, const LendTerms& te
     return lend_buffer(state, buffer, terms);
 }
 
-Ref decode_buffer(ModuleState& state, const std::byte* at) {
-    BufferHeader header;
-    std::memcpy(&header, at, sizeof header);
+[[gnu::hot]] Ref decode_buffer(ModuleState& state, const std::byte* at) {
+    const auto& header = *std::launder(reinterpret_cast<const BufferHeader*>(at));
     const auto* shape = reinterpret_cast<const Py_ssize_t*>(at + sizeof header);
     const auto* strides = shape + header.ndim;
     return make_lent_memory(

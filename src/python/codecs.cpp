@@ -84,7 +84,8 @@ Message encode_task(ModuleState& state, PyObject* object, const LendTerms& terms
     return encode_by_value(state, object, terms, lend_from, "dumps_by_value");
 }
 
-Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms, bool by_value) {
+[[gnu::hot]] Message encode(ModuleState& state, Codec codec, PyObject* object, const LendTerms& terms,
+                            bool by_value) {
     if (by_value) {
         if (codec == Codec::object) return encode_by_value(state, object, terms, 0, "dumps_sent_by_value");
         PyErr_SetString(PyExc_TypeError, "by_value=True is for a Channel: other channels carry no functions");
@@ -120,7 +121,7 @@ bool is_left_whole(const Message& message) noexcept {
     }
 }
 
-Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
+[[gnu::hot]] Ref decode(ModuleState& state, const Message& message, const RecvOptions& options) {
     switch (static_cast<MessageKind>(message.kind())) {
         case MessageKind::buffer: {
             Ref memory = decode_buffer(state, message.header().data());

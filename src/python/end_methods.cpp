@@ -1,5 +1,6 @@
 // What channels and their ends do: methods, attributes and slots.
 #include <algorithm>
+#include <optional>
 
 #include "arguments.hpp"
 #include "core/registry.hpp"
@@ -16,12 +17,13 @@ namespace {
 
 Patience parse_patience(PyObject* timeout) {
     Patience patience;
-    if (!parse_timeout(timeout, patience.deadline, patience.nowait)) throw PythonError();
+    if (timeout && timeout != Py_None && !parse_timeout(timeout, patience.deadline, patience.nowait))
+        throw PythonError();
     return patience;
 }
 
-Message encode_for(PyObject* self, Channel& channel, PyObject* object, bool by_value, Tickets& tickets,
-                   std::vector<Ref>* moved = nullptr) {
+[[gnu::hot]] Message encode_for(PyObject* self, Channel& channel, PyObject* object, bool by_value,
+                                Tickets& tickets, std::vector<Ref>* moved = nullptr) {
     LendTerms terms = terms_of(channel);
     terms.tickets = &tickets;
     terms.moved = moved;
@@ -39,21 +41,23 @@ bool parse_move(const Channel& channel, const Arguments<Count>& arguments, std::
 
 // ---- sending
 
-PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
+[[gnu::hot]] PyObject* end_send(PyObject* self, PyObject* const* values, Py_ssize_t given,
+                                PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
         const Arguments<4> arguments("send", {"obj", "timeout", "move", "by_value"}, 2, 1, values, given,
                                      keywords);
         const Patience patience = parse_patience(arguments[1]);
         const bool move = parse_move(channel, arguments, 2);
-        std::vector<Ref> moved;
+        std::optional<std::vector<Ref>> moved;
+        if (move) moved.emplace();
         Tickets tickets;
         Message message =
-            encode_for(self, channel, arguments[0], arguments.truth(3), tickets, move ? &moved : nullptr);
+            encode_for(self, channel, arguments[0], arguments.truth(3), tickets, move ? &*moved : nullptr);
         raise_unless_ok(self, send_message(state_of(self).interpreter, channel, message, patience),
                         Side::send);
         tickets.sent();
-        if (move) close_moved(moved);
+        if (moved) close_moved(*moved);
         Py_RETURN_NONE;
     });
 }
@@ -134,7 +138,8 @@ RecvOptions parse_options(const Channel& channel, bool copy, bool as_view) {
     return copy || as_view ? checked_options(channel, copy, as_view) : RecvOptions();
 }
 
-PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given, PyObject* keywords) {
+[[gnu::hot]] PyObject* end_recv(PyObject* self, PyObject* const* values, Py_ssize_t given,
+                                PyObject* keywords) {
     return guarded<PyObject*>(nullptr, [&]() -> PyObject* {
         Channel& channel = usable(self);
         const Arguments<3> arguments("recv", {"timeout", "copy", "as_view"}, 1, 0, values, given, keywords);

@@ -47,7 +47,7 @@ class PythonLease final : public OwnedLease {
     PyObject* ticket_;
 };
 
-LeaseRef account(PythonLease* lease) {
+[[gnu::hot]] LeaseRef account(PythonLease* lease) {
     if (registry().owners.lend(*lease)) return LeaseRef::adopt(lease);
     lease->refuse();
     PyErr_SetString(PyExc_RuntimeError, "cannot lend memory: this interpreter is ending");
@@ -91,7 +91,7 @@ Memory memory_of(PyObject* array) noexcept {
 
 }  // namespace
 
-Ground ground_of(ModuleState& state, PyObject* object) noexcept {
+[[gnu::hot]] Ground ground_of(ModuleState& state, PyObject* object) noexcept {
     const NumpyTable* numpy = state.numpy;
     Ground ground;
     if (PyByteArray_CheckExact(object) || PyBytes_CheckExact(object)) {  // what is sent most, arrays aside
@@ -128,7 +128,7 @@ Ground ground_of(ModuleState& state, PyObject* object) noexcept {
     return ground;
 }
 
-LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
+[[gnu::hot]] LeaseRef lend_buffer(ModuleState& state, BufferScope& buffer, const LendTerms& terms) {
     const auto nbytes = static_cast<std::size_t>(buffer->len);
     const Memory memory{nullptr, buffer->buf, nbytes};
     // What is not in one piece reaches further than its size says.
@@ -171,7 +171,8 @@ LeaseRef lend_array(ModuleState& state, PyObject* array, const Ground& ground, s
     return lease;
 }
 
-void check_mapped(ModuleState& state, const Ground& ground, const void* first, std::size_t nbytes) {
+[[gnu::hot]] void check_mapped(ModuleState& state, const Ground& ground, const void* first,
+                               std::size_t nbytes) {
     if (ground.lease || !ground.root || nbytes == 0 || !may_be_mapped(state.numpy, ground.root)) return;
     const auto* const last = static_cast<const char*>(first) + (nbytes - 1);
     if (readable(last)) return;

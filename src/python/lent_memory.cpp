@@ -23,7 +23,7 @@ struct LentMemory {
 
 LentMemory* lent(PyObject* self) noexcept { return reinterpret_cast<LentMemory*>(self); }
 
-void dealloc(PyObject* self) {
+[[gnu::hot]] void dealloc(PyObject* self) {
     PyTypeObject* const type = Py_TYPE(self);
     Lease* const lease = lent(self)->lease;
     type->tp_free(self);
@@ -40,7 +40,7 @@ char requested_order(int flags) noexcept {
     return (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? '\0' : 'C';
 }
 
-int getbuffer(PyObject* self, Py_buffer* view, int flags) {
+[[gnu::hot]] int getbuffer(PyObject* self, Py_buffer* view, int flags) {
     LentMemory* const memory = lent(self);
     view->obj = nullptr;
     if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE && memory->access == Access::read) {
@@ -122,7 +122,7 @@ PyType_Spec spec = {
 
 }  // namespace
 
-Ref make_lent_memory(ModuleState& state, const Layout& layout) {
+[[gnu::hot]] Ref make_lent_memory(ModuleState& state, const Layout& layout) {
     const std::size_t dims = static_cast<std::size_t>(layout.ndim) * sizeof(Py_ssize_t);
     const std::size_t format = format_size(layout.format);
     const auto size = static_cast<Py_ssize_t>(2 * dims + format);

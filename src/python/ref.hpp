@@ -46,7 +46,9 @@ class ErrorScope {
     ErrorScope() noexcept : saved_(PyErr_GetRaisedException()) {}
     ErrorScope(const ErrorScope&) = delete;
     ErrorScope& operator=(const ErrorScope&) = delete;
-    ~ErrorScope() { PyErr_SetRaisedException(saved_); }
+    ~ErrorScope() {
+        if (saved_ || PyErr_Occurred()) PyErr_SetRaisedException(saved_);
+    }
 
    private:
     PyObject* saved_;

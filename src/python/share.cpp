@@ -111,8 +111,8 @@ PyType_Spec share_spec = {"memchannel._core.Share", sizeof(ShareObject), 0,
 }  // namespace
 
 void Tickets::tell() noexcept {
-    for (const Ref& ticket : tickets_) ticket_fields(ticket.get()).sent = true;
-    const std::vector<Ref> done = std::exchange(tickets_, {});
+    const auto done = std::exchange(tickets_, {});
+    for (const Ref& ticket : *done) ticket_fields(ticket.get()).sent = true;
 }
 
 Share share_of(PyObject* object) noexcept {

@@ -1,6 +1,7 @@
 // What an object of a registered type is shared by, and how its sender learns that all of it came back.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "state.hpp"
@@ -13,8 +14,11 @@ namespace memchannel {
 class Tickets {
    public:
     // Throws std::bad_alloc.
-    void add(PyObject* ticket) { tickets_.push_back(Ref::borrow(ticket)); }
-    bool empty() const noexcept { return tickets_.empty(); }
+    void add(PyObject* ticket) {
+        if (!tickets_) tickets_ = std::make_unique<std::vector<Ref>>();
+        tickets_->push_back(Ref::borrow(ticket));
+    }
+    bool empty() const noexcept { return !tickets_; }
     // The message is out. May run Python: all of it may be back already.
     void sent() noexcept {
         if (!empty()) tell();
@@ -23,7 +27,7 @@ class Tickets {
    private:
     void tell() noexcept;
 
-    std::vector<Ref> tickets_;
+    std::unique_ptr<std::vector<Ref>> tickets_;  // few messages have any
 };
 
 // A buffer of a registered object.

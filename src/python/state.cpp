@@ -83,7 +83,7 @@ void clear_state(ModuleState& state) noexcept {
     forget_types(std::exchange(state.known_types, nullptr));
 }
 
-Owner& this_owner(ModuleState& state) {
+[[gnu::hot]] Owner& this_owner(ModuleState& state) {
     if (state.generation != registry().generation) {
         PyInterpreterState* const interpreter = PyInterpreterState_Get();
         state.owner = &registry().owners.enroll(PyInterpreterState_GetID(interpreter), interpreter);

@@ -69,7 +69,7 @@ bool can_be_tried_again() noexcept {
 
 }  // namespace
 
-Status send_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
+[[gnu::hot]] Status send_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
     Status status = channel.try_send(self, message);
     if (status != Status::full && status != Status::retry) return status;
     if (patience.nowait) return Status::timeout;
@@ -84,7 +84,7 @@ Status send_message(OwnerId self, Channel& channel, Message& message, const Pati
     return status;
 }
 
-Status recv_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
+[[gnu::hot]] Status recv_message(OwnerId self, Channel& channel, Message& message, const Patience& patience) {
     Status status = take_soon(channel, patience, [&] { return channel.try_recv(self, message); });
     if (status != Status::empty) return status;
     if (patience.nowait) return Status::timeout;
@@ -135,7 +135,7 @@ Status recv_messages(OwnerId self, Channel& channel, std::size_t limit, std::vec
     return status;
 }
 
-Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
+[[gnu::hot]] Ref deliver(ModuleState& state, Channel& channel, Message message, const RecvOptions& options) {
     // A second holder makes the decoder leave a message whole that it would take apart.
     Message other = is_left_whole(message) ? Message() : message.share();
     const auto keep = [&] {

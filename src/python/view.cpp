@@ -117,7 +117,7 @@ void view_finalize(PyObject* self) {
     warn_unreleased(self);
 }
 
-void view_dealloc(PyObject* self) {
+[[gnu::hot]] void view_dealloc(PyObject* self) {
     if (!released(self) && PyObject_CallFinalizerFromDealloc(self) < 0) return;  // somebody took it back
     PyTypeObject* const type = Py_TYPE(self);
     Ref memory = Ref::steal(pinned(self));
@@ -200,7 +200,7 @@ PyTypeObject* make_view_type(PyObject* module) noexcept {
 
 void renew_view_type_lock() noexcept { new (&base_flag) std::mutex; }
 
-Ref make_view(ModuleState& state, const Ref& lent_memory, Drop drop) {
+[[gnu::hot]] Ref make_view(ModuleState& state, const Ref& lent_memory, Drop drop) {
     if (drop == Drop::quiet) set_dropped_quietly(lent_memory.get());
     Ref view = Ref::steal(PyMemoryView_FromObject(lent_memory.get()));
     if (!view) throw PythonError();

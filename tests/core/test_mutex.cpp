@@ -2,7 +2,6 @@
 #include <cerrno>
 #include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -27,7 +26,7 @@ TEST(one_at_a_time_holds_it) {
     long count = 0;
     run_all(threads, [&] {
         for (int i = 0; i < rounds; ++i) {
-            const std::lock_guard lock(mutex);
+            const BriefLock lock(mutex);
             ++count;
         }
     });
@@ -54,7 +53,7 @@ TEST(all_that_sleep_are_woken) {
         std::vector<std::thread> threads;
         for (int i = 0; i < sleepers; ++i) {
             threads.emplace_back([&] {
-                const std::lock_guard lock(mutex);
+                const BriefLock lock(mutex);
                 ++through;
             });
         }
@@ -88,7 +87,7 @@ TEST(errno_stays_as_it_is) {
     mutex.lock();
     std::thread other([&] {
         errno = ENOTTY;
-        const std::lock_guard lock(mutex);
+        const BriefLock lock(mutex);
         CHECK_EQ(errno, ENOTTY);
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -105,7 +104,7 @@ TEST(a_condition_is_awaited_with_it) {
     constexpr int turns = 2'000;
     const auto play = [&](int own) {
         for (int i = 0; i < turns; ++i) {
-            std::unique_lock lock(mutex);
+            BriefLock lock(mutex);
             changed.wait(lock, [&] { return turn % 2 == own; });
             ++turn;
             changed.notify_all();

@@ -89,7 +89,8 @@ class ElfFile:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.stamp = self.current_stamp()
+            self._identity = self._current_identity()
+            self.stamp = self._identity[2:4]
             vars(self).update(self._once("headers", self._parse))
             self.segments = [Segment(*header) for header in self._loaded]
         except struct.error as error:
@@ -117,23 +118,31 @@ class ElfFile:
         return self.stamp[0]
 
     def current_stamp(self) -> tuple[int, int]:
-        """Size and time of the last change; equal to `stamp` as long as nobody wrote to the file."""
+        """Size and time of the last change of the content; equal to `stamp` until somebody writes to it."""
         status = os.fstat(self.fd)
         return status.st_size, status.st_mtime_ns
 
     def _once(self, what: str, find: Callable[[], Any]) -> Any:
         """Return what `find` finds in this file, or has found in any interpreter of the process."""
-        status = os.fstat(self.fd)
-        # The last change of the inode: the time of the last change of the content can be set.
-        identity = (status.st_dev, status.st_ino, status.st_ctime_ns)
-        key = f"{what}, {identity}, {self.stamp}, {self.path!a}"
+        key = f"{what}, {self._identity}, {self.path!a}"
         noted = _core._noted(key)
         if noted is not None:
             return marshal.loads(noted)
         found = find()
-        if self.current_stamp() == self.stamp:
+        if self._current_identity() == self._identity:
             _core._note(key, marshal.dumps(found))
         return found
+
+    def _current_identity(self) -> tuple[int, ...]:
+        """Which file this is, and its last change: also that of the inode, whose time cannot be set."""
+        status = os.fstat(self.fd)
+        return (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
 
     def _fail(self, what: str) -> ImageError:
         return ImageError(f"{self.path}: {what}", path=self.path)
