@@ -1,6 +1,9 @@
 // Small plain objects without pickle: what most messages, tasks and results consist of.
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <optional>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
@@ -17,20 +20,42 @@ constexpr Py_ssize_t most_items = 256;   // of a list, dict or set
 constexpr std::size_t most_mutable = 1024;
 constexpr std::size_t few_mutable = 16;  // to be looked through one by one
 
+// What is written, without an allocation for what most messages consist of.
+class Bytes {
+   public:
+    void add(const void* data, std::size_t size) {
+        if (more_.empty()) {
+            if (size <= few_.size() - used_) {
+                std::memcpy(few_.data() + used_, data, size);
+                used_ += size;
+                return;
+            }
+            more_.assign(few_.data(), few_.data() + used_);
+        }
+        const auto* const from = static_cast<const std::byte*>(data);
+        more_.insert(more_.end(), from, from + size);
+    }
+    std::span<const std::byte> all() const noexcept {
+        return more_.empty() ? std::span(few_).first(used_) : std::span(more_);
+    }
+
+   private:
+    std::size_t used_ = 0;
+    std::array<std::byte, 120> few_;  // written before it is read
+    std::vector<std::byte> more_;     // all of them, once there are more
+};
+
 class Writer {
    public:
     Writer(const ModuleState& state, Instances instances) noexcept : state_(state), instances_(instances) {}
-    void tag(char tag) { bytes_.push_back(static_cast<std::byte>(tag)); }
-    void raw(const void* data, std::size_t size) {
-        const auto* from = static_cast<const std::byte*>(data);
-        bytes_.insert(bytes_.end(), from, from + size);
-    }
+    void tag(char tag) { raw(&tag, 1); }
+    void raw(const void* data, std::size_t size) { bytes_.add(data, size); }
     template <class Number>
     void number(Number value) {
         raw(&value, sizeof value);
     }
     void size(Py_ssize_t value) { number(static_cast<std::uint32_t>(value)); }
-    const std::vector<std::byte>& bytes() const noexcept { return bytes_; }
+    std::span<const std::byte> bytes() const noexcept { return bytes_.all(); }
     // False: it was there before, so that it must arrive as one object, which is for pickle; or it is one of
     // too many.
     bool add_mutable(PyObject* object) {
@@ -39,8 +64,8 @@ class Writer {
             mutable_.push_back(object);
             return true;
         }
-        if (more_mutable_.empty()) more_mutable_.insert(mutable_.begin(), mutable_.end());
-        return more_mutable_.size() < most_mutable && more_mutable_.insert(object).second;
+        if (!more_mutable_) more_mutable_.emplace(mutable_.begin(), mutable_.end());
+        return more_mutable_->size() < most_mutable && more_mutable_->insert(object).second;
     }
     // What is known of the object's type, if it is plain; else nullptr, and the type is to be learnt first if
     // that can help.
@@ -61,9 +86,9 @@ class Writer {
    private:
     const ModuleState& state_;
     const Instances instances_;
-    std::vector<std::byte> bytes_;
+    Bytes bytes_;
     std::vector<PyObject*> mutable_;
-    std::unordered_set<PyObject*> more_mutable_;
+    std::optional<std::unordered_set<PyObject*>> more_mutable_;
     Ref unknown_;
 };
 
@@ -198,7 +223,7 @@ bool write_instance(Writer& out, PyObject* object, int depth) {
 
 // No Python code runs here, so that nothing changes meanwhile.
 // Exact types only: a subclass must arrive as what it is. False: leave the whole object to pickle.
-bool write(Writer& out, PyObject* object, int depth) {
+[[gnu::hot]] bool write(Writer& out, PyObject* object, int depth) {
     if (object == Py_None || object == Py_True || object == Py_False) {
         out.tag(object == Py_None ? 'N' : object == Py_True ? 'T' : 'F');
         return true;
@@ -383,7 +408,7 @@ Ref read_instance(Reader& in) {
     return object;
 }
 
-Ref read(Reader& in) {
+[[gnu::hot]] Ref read(Reader& in) {
     Ref object;
     switch (in.number<char>()) {
         case 'N':
@@ -445,7 +470,7 @@ Ref read(Reader& in) {
 
 }  // namespace
 
-Message encode_simple(ModuleState& state, PyObject* object, Instances instances) {
+[[gnu::hot]] Message encode_simple(ModuleState& state, PyObject* object, Instances instances) {
     for (;;) {
         Writer out(state, instances);
         if (write(out, object, 0)) {
@@ -460,7 +485,7 @@ Message encode_simple(ModuleState& state, PyObject* object, Instances instances)
     }
 }
 
-Ref decode_simple(ModuleState& state, const Message& message) {
+[[gnu::hot]] Ref decode_simple(ModuleState& state, const Message& message) {
     Reader in(state, message.header().data());
     return read(in);
 }

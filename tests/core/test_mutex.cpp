@@ -18,6 +18,12 @@ void run_all(int count, const std::function<void()>& work) {
     for (std::thread& thread : threads) thread.join();
 }
 
+// Until so many threads are about to take a mutex that is held, and most likely have looked in vain.
+void await(const std::atomic<int>& coming, int count) {
+    while (coming != count) std::this_thread::yield();
+    for (int i = 0; i < 1'000; ++i) std::this_thread::yield();
+}
+
 }  // namespace
 
 TEST(one_at_a_time_holds_it) {
@@ -46,18 +52,19 @@ TEST(who_finds_it_taken_does_not_get_it_by_trying) {
 TEST(all_that_sleep_are_woken) {
     constexpr int sleepers = 16;
     BriefMutex mutex;
-    std::atomic<int> through{0};
+    std::atomic<int> coming{0}, through{0};
     for (int round = 0; round < 20; ++round) {
-        through = 0;
+        coming = through = 0;
         mutex.lock();
         std::vector<std::thread> threads;
         for (int i = 0; i < sleepers; ++i) {
             threads.emplace_back([&] {
+                ++coming;
                 const BriefLock lock(mutex);
                 ++through;
             });
         }
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        await(coming, sleepers);
         CHECK_EQ(through.load(), 0);
         mutex.unlock();
         for (std::thread& thread : threads) thread.join();
@@ -84,13 +91,15 @@ TEST(whoever_takes_it_next_may_free_it) {
 
 TEST(errno_stays_as_it_is) {
     BriefMutex mutex;
+    std::atomic<int> coming{0};
     mutex.lock();
     std::thread other([&] {
         errno = ENOTTY;
+        ++coming;
         const BriefLock lock(mutex);
         CHECK_EQ(errno, ENOTTY);
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    await(coming, 1);
     errno = EXDEV;
     mutex.unlock();
     CHECK_EQ(errno, EXDEV);
