@@ -264,6 +264,19 @@ bool write_instance(Writer& out, PyObject* object, int depth) {
     return true;
 }
 
+// What write() makes of an int, for one that is all there is: the least that can be sent. Empty: it is not.
+Message encode_number(PyObject* object) {
+    if (!PyLong_CheckExact(object)) return {};
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow) return {};
+    Message message = Message::make(static_cast<std::uint8_t>(MessageKind::simple), 1 + sizeof value, 0);
+    std::byte* const at = message.header().data();
+    *at = static_cast<std::byte>('i');
+    std::memcpy(at + 1, &value, sizeof value);
+    return message;
+}
+
 class Reader {
    public:
     Reader(ModuleState& state, const std::byte* at) noexcept : state_(state), at_(at) {}
@@ -293,6 +306,14 @@ class Reader {
 };
 
 Ref read(Reader& in);
+
+Ref read_long(const std::byte* at) {
+    long long value;
+    std::memcpy(&value, at, sizeof value);
+    Ref object = Ref::steal(PyLong_FromLongLong(value));
+    if (!object) throw PythonError();
+    return object;
+}
 
 Ref read_text(Reader& in) {
     const auto kind = in.number<std::uint8_t>();
@@ -418,8 +439,7 @@ Ref read_instance(Reader& in) {
         case 'F':
             return Ref::borrow(Py_False);
         case 'i':
-            object = Ref::steal(PyLong_FromLongLong(in.number<long long>()));
-            break;
+            return read_long(reinterpret_cast<const std::byte*>(in.raw(sizeof(long long))));
         case 'd':
             object = Ref::steal(PyFloat_FromDouble(in.number<double>()));
             break;
@@ -471,6 +491,7 @@ Ref read_instance(Reader& in) {
 }  // namespace
 
 [[gnu::hot]] Message encode_simple(ModuleState& state, PyObject* object, Instances instances) {
+    if (Message number = encode_number(object)) return number;
     for (;;) {
         Writer out(state, instances);
         if (write(out, object, 0)) {
@@ -486,6 +507,7 @@ Ref read_instance(Reader& in) {
 }
 
 [[gnu::hot]] Ref decode_simple(ModuleState& state, const Message& message) {
+    if (static_cast<char>(message.header()[0]) == 'i') return read_long(message.header().data() + 1);
     Reader in(state, message.header().data());
     return read(in);
 }
