@@ -60,8 +60,8 @@ void find_interpreter_list() noexcept {
     if (std::memcmp(offsets.cookie, "xdebugpy", sizeof offsets.cookie) != 0) return;
     if (offsets.version != Py_Version || offsets.free_threaded != 0) return;
     PyInterpreterState* const main = PyInterpreterState_Main();
-    const InterpreterSlot head = slot_at(_PyRuntime, offsets.runtime_interpreters_head, offsets.runtime_size);
-    const InterpreterSlot next = slot_at(main, offsets.interpreter_next, offsets.interpreter_size);
+    InterpreterSlot head = slot_at(_PyRuntime, offsets.runtime_interpreters_head, offsets.runtime_size);
+    InterpreterSlot next = slot_at(main, offsets.interpreter_next, offsets.interpreter_size);
     if (!head || !next) return;
     if (*head != PyInterpreterState_Head() || *next != PyInterpreterState_Next(main)) return;
     list_head = head;

@@ -20,7 +20,7 @@ void keep_arguments(int count, char** arguments) {
 }  // namespace
 
 PyObject* process_arguments(PyObject*, PyObject*) {
-    return Py_BuildValue("iN", argument_count, PyLong_FromVoidPtr(argument_array));
+    return Py_BuildValue("iN", argument_count, PyLong_FromVoidPtr(static_cast<void*>(argument_array)));
 }
 
 }  // namespace memchannel

@@ -72,7 +72,8 @@ bool receive_ready(PyObject* const* values, Py_ssize_t given, Decided& decided) 
         if (!end || !(static_cast<int>(end.side) & static_cast<int>(Side::recv))) return false;
         if (!end.channel->may_have_message()) continue;
         // Each of them with the same chance (Vitter 1985, Random sampling with a reservoir, algorithm R).
-        if (++count > 1 && fresh_seed() % count != 0) continue;
+        ++count;
+        if (count > 1 && fresh_seed() % count != 0) continue;
         ready = end.channel;
         chosen = i;
     }
