@@ -90,7 +90,7 @@ class ElfFile:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._identity = self._current_identity()
-            self.stamp = self._identity[2:4]
+            self.stamp = self._stamp_of(self._identity)
             vars(self).update(self._once("headers", self._parse))
             self.segments = [Segment(*header) for header in self._loaded]
         except struct.error as error:
@@ -117,10 +117,13 @@ class ElfFile:
         """Size of the file in bytes when it was opened."""
         return self.stamp[0]
 
-    def current_stamp(self) -> tuple[int, int]:
+    def current_stamp(self) -> tuple[int, ...]:
         """Size and time of the last change of the content; equal to `stamp` until somebody writes to it."""
-        status = os.fstat(self.fd)
-        return status.st_size, status.st_mtime_ns
+        return self._stamp_of(self._current_identity())
+
+    @staticmethod
+    def _stamp_of(identity: tuple[int, ...]) -> tuple[int, ...]:
+        return identity[2:4]
 
     def _once(self, what: str, find: Callable[[], Any]) -> Any:
         """Return what `find` finds in this file, or has found in any interpreter of the process."""
