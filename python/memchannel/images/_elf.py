@@ -68,7 +68,8 @@ class ElfFile:
         The file cannot be opened.
     """
 
-    segments: list[Segment]
+    segments: list[Segment]  # made of _loaded
+    # What is read of the file, and noted: of types that marshal knows.
     relro: tuple[int, int]  # from where to where memory becomes read-only once the linker is done
     dynamic: tuple[int, int]  # place and size of the dynamic section in the file
     entries: list[tuple[int, int]]  # of the dynamic section: in order,
@@ -84,6 +85,10 @@ class ElfFile:
     unique: dict[str, int]  # symbols that are one per process: name to place of `st_info` in the file
     _loaded: list[tuple[int, int, int, int, int]]  # what the segments are made of
     _headed: list[int]  # addresses of what other program headers name
+    _READ = (
+        *("relro", "dynamic", "entries", "tags", "strings_offset", "strings_size", "needed", "soname"),
+        *("runpath", "rpath", "has_text_relocations", "uses_python", "unique", "_loaded", "_headed"),
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -169,9 +174,11 @@ class ElfFile:
                 f"a shared object for another machine (ELF class {header[4]}, machine {machine}), "
                 f"not for {os.uname().machine}"
             )
-        return self._parse_segments(header) | self._parse_dynamic()
+        self._parse_segments(header)
+        self._parse_dynamic()
+        return {name: vars(self)[name] for name in self._READ}
 
-    def _parse_segments(self, header: bytes) -> dict[str, Any]:
+    def _parse_segments(self, header: bytes) -> None:
         table = struct.unpack_from("<Q", header, 32)[0]
         entry_size, count = struct.unpack_from("<HH", header, 54)
         entries = self._read(table, entry_size * count)
@@ -193,12 +200,6 @@ class ElfFile:
                 self._headed.append(address)
         if not self.dynamic[1]:
             raise self._fail("not a shared object (no dynamic section)")
-        return {
-            "_loaded": self._loaded,
-            "relro": self.relro,
-            "dynamic": self.dynamic,
-            "_headed": self._headed,
-        }
 
     def _file_offset(self, address: int) -> int:
         for _, offset, start, size, _ in self._loaded:
@@ -206,7 +207,7 @@ class ElfFile:
                 return offset + address - start
         raise self._fail(f"malformed: address {address:#x} is in no segment")
 
-    def _parse_dynamic(self) -> dict[str, Any]:
+    def _parse_dynamic(self) -> None:
         entries = list(DYNAMIC_ENTRY.iter_unpack(self._read(*self.dynamic)))
         tags = dict(reversed(entries))  # of repeated tags the first counts
         if _DT_STRTAB not in tags or _DT_SYMTAB not in tags:
@@ -214,20 +215,12 @@ class ElfFile:
         self.entries, self.tags = entries, tags
         self.strings_offset = self._file_offset(tags[_DT_STRTAB])
         self.strings_size = tags.get(DT_STRSZ, 0)
-        undefined, _, unique = self._symbols
-        return {
-            "entries": entries,
-            "tags": tags,
-            "strings_offset": self.strings_offset,
-            "strings_size": self.strings_size,
-            "needed": [self._string(value) for tag, value in entries if tag == _DT_NEEDED],
-            "soname": self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None,
-            "runpath": self._folders(tags.get(_DT_RUNPATH)),
-            "rpath": self._folders(tags.get(_DT_RPATH)),
-            "has_text_relocations": _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL),
-            "unique": unique,
-            "uses_python": any(_PYTHON_NAME.match(self.strings, name) for name in undefined),
-        }
+        self.needed = [self._string(value) for tag, value in entries if tag == _DT_NEEDED]
+        self.soname = self._string(tags[_DT_SONAME]) if _DT_SONAME in tags else None
+        self.runpath, self.rpath = self._folders(tags.get(_DT_RUNPATH)), self._folders(tags.get(_DT_RPATH))
+        self.has_text_relocations = _DT_TEXTREL in tags or bool(tags.get(_DT_FLAGS, 0) & _DF_TEXTREL)
+        undefined, _, self.unique = self._symbols
+        self.uses_python = any(_PYTHON_NAME.match(self.strings, name) for name in undefined)
 
     @functools.cached_property
     def strings(self) -> bytes:
